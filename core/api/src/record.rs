@@ -1,0 +1,218 @@
+//! What a run leaves on disk, as the engine writes it and the report reads it.
+//!
+//! ```text
+//! RUN/
+//!   run.json                 RunRecord
+//!   direction/direction.safetensors, direction/audit.json (AuditRecord)
+//!   cases/<id>/case.json     CaseRecord
+//!   cases/<id>/arrays.safetensors   raw arrays: `x`, `series.<e>`, `heatmap.<e>` (e = index of the explanation)
+//!   cases/<id>/...png, .gif  pictures, drawn by a CaseWriter
+//!   cases.csv, metrics.json, report.html
+//! ```
+//! Paths inside a record are relative to the file that holds the record.
+
+use crate::{Explanation, Images, Result, Target};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Version of these records; a reader refuses others.
+pub const RECORD_SCHEMA: u32 = 1;
+
+/// `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// [`RECORD_SCHEMA`].
+    pub schema: u32,
+    /// The study's name.
+    pub name: String,
+    /// Version of the program.
+    pub version: String,
+    /// True once every case was done or failed with a recorded reason.
+    pub complete: bool,
+    /// The manifest with everything resolved and inferred.
+    pub manifest: serde_json::Value,
+    /// sha256 over the resolved manifest and all model files: a run folder is resumed only with the same one.
+    pub fingerprint: String,
+    /// The explained class.
+    pub target: Target,
+    /// All class names.
+    pub classes: Vec<String>,
+    /// What was loaded, one entry per component.
+    pub components: Vec<ComponentRecord>,
+    /// Ids of cases, in the order of the data.
+    pub cases: Vec<String>,
+    /// Images that could not be explained.
+    pub failures: Vec<FailureRecord>,
+    /// Seconds by step.
+    pub timings: BTreeMap<String, f64>,
+    /// Lines the user must see: what was inferred, what fell back to the embedded backend.
+    pub remarks: Vec<String>,
+}
+
+/// One component as it was really used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ComponentRecord {
+    /// `predictor`, `generator`, `encoder`, `direction`, `explainer`.
+    pub role: String,
+    /// Kind as in the manifest: `onnx`, `plugin:gradcam`.
+    pub kind: String,
+    /// File, relative to the manifest, where there is one.
+    pub path: Option<String>,
+    /// sha256 of the file.
+    pub sha256: Option<String>,
+    /// Where it ran.
+    pub backend: String,
+    /// What it is, in a few words: `64x64, 1 channel, W 512`.
+    pub detail: String,
+}
+
+/// An image that could not be explained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FailureRecord {
+    /// The image's file.
+    pub path: String,
+    /// What went wrong.
+    pub error: String,
+}
+
+/// One image with all its explanations, in memory.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Letters, digits, `-`, `_`, `.` only; unique in the run.
+    pub id: String,
+    /// The image as it was read, `[1, C, H, W]` at its own size.
+    pub image: Images,
+    /// In the order of the manifest's explainers, then of what each answered.
+    pub explanations: Vec<Explanation>,
+    /// What goes into `case.json`.
+    pub record: CaseRecord,
+}
+
+/// `cases/<id>/case.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CaseRecord {
+    /// [`RECORD_SCHEMA`].
+    pub schema: u32,
+    /// As in [`Case`].
+    pub id: String,
+    /// The image's file as the user knows it.
+    pub path: String,
+    /// True for images drawn from a generator.
+    pub synthetic: bool,
+    /// Group (patient), where the manifest has one.
+    pub group: Option<String>,
+    /// Ground truth: true is the target class, where known.
+    pub label: Option<bool>,
+    /// f's score of every class on the image.
+    pub scores: Vec<f32>,
+    /// f's score of the target class on the image, f(x).
+    pub score: f32,
+    /// One record per explanation, same order as in [`Case`].
+    pub explanations: Vec<ExplanationRecord>,
+    /// Pictures by name: `original`, and what the writer adds. Paths relative to the case's folder.
+    pub pictures: BTreeMap<String, String>,
+}
+
+/// One explanation in a [`CaseRecord`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ExplanationRecord {
+    /// See [`Explanation::Heatmap`].
+    Heatmap {
+        /// Kind of the explainer in the manifest.
+        explainer: String,
+        /// Title.
+        title: String,
+        /// Smallest and largest raw value.
+        range: (f32, f32),
+        /// `[H, W]` of the raw map.
+        size: (usize, usize),
+        /// Facts.
+        notes: Vec<(String, String)>,
+        /// The overlay picture.
+        picture: Option<String>,
+        /// Seconds this explanation took for this image.
+        seconds: f64,
+    },
+    /// See [`Explanation::Shift`].
+    Shift {
+        /// Kind of the explainer in the manifest.
+        explainer: String,
+        /// Title.
+        title: String,
+        /// λ in units of sigma.
+        lambdas: Vec<f32>,
+        /// f's score under each picture.
+        scores: Vec<f32>,
+        /// Index of λ = 0.
+        origin: usize,
+        /// c(E(x)).
+        latent_score: Option<f32>,
+        /// λ nearest to 0 at which f crosses 0.5, linear between steps; `None`: not within the series.
+        flip: Option<f32>,
+        /// Spearman's rank correlation of λ and f's score; `None` where all scores are equal.
+        spearman: Option<f32>,
+        /// |f(x) - f(G(E(x)))|.
+        reconstruction_gap: f32,
+        /// Mean absolute pixel difference of x (at the generator's size) and G(E(x)).
+        reconstruction_l1: f32,
+        /// Facts.
+        notes: Vec<(String, String)>,
+        /// One picture per step.
+        pictures: Vec<String>,
+        /// Animation.
+        animation: Option<String>,
+        /// Signed difference of the last and the first picture.
+        difference: Option<String>,
+        /// Seconds this explanation took for this image.
+        seconds: f64,
+    },
+}
+
+/// `direction/audit.json`: how far the direction can be trusted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// Codes used to fit, and codes held out.
+    pub samples: (usize, usize),
+    /// Share of positive labels among the fitted codes.
+    pub positives: f64,
+    /// AUC of the latent classifier on held-out codes against the thresholded f.
+    pub auc: Option<f64>,
+    /// Accuracy on held-out codes.
+    pub accuracy: Option<f64>,
+    /// Mean cosine of directions refitted on two halves of the codes.
+    pub stability: Option<f64>,
+    /// Standard deviation of the codes' projections on the direction: one unit of λ.
+    pub sigma: f64,
+    /// Seconds to sample, predict and fit.
+    pub seconds: f64,
+}
+
+/// Study-level figures (`metrics.json`), each with the number of cases it stands on.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Metrics {
+    /// By name: `auc_f`, `auc_latent_vs_label`, `auc_latent_vs_f`, `crossing_share`, `spearman_median`,
+    /// `reconstruction_gap_mean`.
+    pub values: BTreeMap<String, Metric>,
+}
+
+/// One figure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// What it is, in words.
+    pub title: String,
+    /// The value; `None` where it cannot be had (no labels, one class).
+    pub value: Option<f64>,
+    /// Number of cases.
+    pub n: usize,
+}
+
+/// Draws a case's pictures into its folder while the folder is still temporary.
+pub trait CaseWriter: Sync {
+    /// Writes pictures into `folder` and fills in their names in `case.record`.
+    ///
+    /// # Errors
+    /// If a picture cannot be drawn or written.
+    fn write(&self, folder: &Path, case: &mut Case) -> Result<()>;
+}

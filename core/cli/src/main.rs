@@ -1,0 +1,2 @@
+//! The `shiftlens` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Manifests, plugin host, directions, latent shift and the run itself.

@@ -1,0 +1,1 @@
+//! Write Shiftlens plugins in Rust: one trait, one export line.

@@ -1,0 +1,1 @@
+//! Grad-CAM and its family as a Shiftlens plugin.

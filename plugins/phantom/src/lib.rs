@@ -1,0 +1,1 @@
+//! A procedural radiograph phantom with known latent factors, as a Shiftlens plugin.
