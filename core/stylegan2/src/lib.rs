@@ -1,1 +1,13 @@
-//! StyleGAN2 generator, discriminator and encoder: networks, training, files.
+//! StyleGAN2 (Karras et al. 2020, arXiv 1912.04958) generator, discriminator and encoder: networks, training, files.
+
+pub mod kernels;
+pub mod net;
+pub mod ops;
+pub mod rng;
+pub mod weights;
+
+/// Makes candle follow gradients through backward passes (see [`ops`]). Call it first thing in `main`, before other
+/// threads start: candle reads the setting once per thread.
+pub fn enable_second_order() {
+    kernels::set_environment("CANDLE_GRAD_DO_NOT_DETACH", "1");
+}

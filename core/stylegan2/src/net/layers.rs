@@ -1,0 +1,217 @@
+//! Layers with equalised learning rate (Karras et al. 2018, section 4.1): weights are stored with unit variance and
+//! scaled by `1 / sqrt(fan in)` when used.
+
+use crate::ops::{self, Activation};
+use crate::weights::{Init, Role, Weights};
+use candle_core::{Result, Tensor};
+
+/// `act(x W^T / sqrt(in) * lr + b * lr)`, `[N, in]` to `[N, out]`.
+pub struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+    multiplier: f64,
+    act: Activation,
+}
+
+impl Linear {
+    /// `multiplier` is the learning-rate multiplier of the mapping network (0.01), else 1.
+    pub fn new(
+        w: &Weights,
+        (inputs, outputs): (usize, usize),
+        multiplier: f64,
+        bias: f32,
+        act: Activation,
+    ) -> Result<Self> {
+        let std = Init::Normal((1.0 / multiplier) as f32);
+        let start = Init::Constant((f64::from(bias) / multiplier) as f32);
+        Ok(Self {
+            weight: w.get("weight", &[outputs, inputs], std, Role::Parameter)?,
+            bias: w.get("bias", &[outputs], start, Role::Parameter)?,
+            multiplier,
+            act,
+        })
+    }
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let gain = self.multiplier / (self.weight.dim(1)? as f64).sqrt();
+        let y = x.matmul(&(self.weight.t()? * gain)?)?;
+        let bias = if self.multiplier == 1.0 { self.bias.clone() } else { (&self.bias * self.multiplier)? };
+        ops::bias_act(&y, &bias, None, self.act)
+    }
+}
+
+/// Whether a convolution of the discriminator halves its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resize {
+    Keep,
+    Halve,
+}
+
+/// Plain convolution of the discriminator and the encoder.
+pub struct Conv {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    resize: Resize,
+    act: Activation,
+}
+
+impl Conv {
+    pub fn new(
+        w: &Weights,
+        (inputs, outputs, size): (usize, usize, usize),
+        bias: bool,
+        resize: Resize,
+        act: Activation,
+    ) -> Result<Self> {
+        let shape = [outputs, inputs, size, size];
+        Ok(Self {
+            weight: w.get("weight", &shape, Init::Normal(1.0), Role::Parameter)?,
+            bias: if bias {
+                Some(w.get("bias", &[outputs], Init::Constant(0.0), Role::Parameter)?)
+            } else {
+                None
+            },
+            resize,
+            act,
+        })
+    }
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, inputs, size, _) = self.weight.dims4()?;
+        let mut gain = 1.0 / ((inputs * size * size) as f64).sqrt();
+        if self.bias.is_none() {
+            // Nothing stands between weight and gain: one multiplication for both.
+            gain *= f64::from(self.act.gain);
+        }
+        let weight = (&self.weight * gain)?;
+        let y = match (self.resize, size) {
+            (Resize::Keep, _) => ops::conv2d(x, &weight)?,
+            (Resize::Halve, 1) => ops::conv2d(&ops::downsample(x)?, &weight)?,
+            (Resize::Halve, _) => ops::conv2d_down(&ops::blur(x, 2, 1.0)?, &weight)?,
+        };
+        match &self.bias {
+            Some(b) => ops::bias_act(&y, b, None, self.act),
+            None => Ok(y),
+        }
+    }
+}
+
+/// Residual block of the discriminator: halves the resolution; both branches are scaled by `sqrt(1/2)`.
+pub struct ResidualBlock {
+    conv0: Conv,
+    conv1: Conv,
+    skip: Conv,
+}
+
+impl ResidualBlock {
+    pub fn new(w: &Weights, inputs: usize, outputs: usize, clamp: Option<f32>) -> Result<Self> {
+        let half = std::f32::consts::FRAC_1_SQRT_2;
+        let first = Activation::leaky(1.0).clamped(clamp);
+        let second = Activation::leaky(half).clamped(clamp.map(|c| c * half));
+        let linear = Activation { gain: half, ..Activation::linear() };
+        Ok(Self {
+            conv0: Conv::new(&w.at("conv0"), (inputs, inputs, 3), true, Resize::Keep, first)?,
+            conv1: Conv::new(&w.at("conv1"), (inputs, outputs, 3), true, Resize::Halve, second)?,
+            skip: Conv::new(&w.at("skip"), (inputs, outputs, 1), false, Resize::Halve, linear)?,
+        })
+    }
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.skip.forward(x)? + self.conv1.forward(&self.conv0.forward(x)?)?
+    }
+}
+
+/// Modulated convolution with noise (Karras et al. 2020, section 2): scale the input channels by the style, convolve
+/// with shared weights, demodulate the output, add noise and bias, activate.
+pub struct StyledConv {
+    affine: Linear,
+    weight: Tensor,
+    bias: Tensor,
+    noise_strength: Tensor,
+    noise_const: Tensor,
+    up: bool,
+    clamp: Option<f32>,
+}
+
+/// Noise of one layer.
+pub enum LayerNoise<'a> {
+    /// None.
+    Zero,
+    /// The stored picture, the same for every image.
+    Constant,
+    /// `[N, 1, H, W]`.
+    Given(&'a Tensor),
+}
+
+impl StyledConv {
+    pub fn new(
+        w: &Weights,
+        (inputs, outputs): (usize, usize),
+        w_dim: usize,
+        resolution: usize,
+        up: bool,
+        clamp: Option<f32>,
+    ) -> Result<Self> {
+        let shape = [outputs, inputs, 3, 3];
+        Ok(Self {
+            affine: Linear::new(&w.at("affine"), (w_dim, inputs), 1.0, 1.0, Activation::linear())?,
+            weight: w.get("weight", &shape, Init::Normal(1.0), Role::Parameter)?,
+            bias: w.get("bias", &[outputs], Init::Constant(0.0), Role::Parameter)?,
+            noise_strength: w.get("noise_strength", &[], Init::Constant(0.0), Role::Parameter)?,
+            noise_const: w.get("noise_const", &[resolution; 2], Init::Normal(1.0), Role::Buffer)?,
+            up,
+            clamp,
+        })
+    }
+    /// x `[N, C, H, W]`, w `[N, D]`.
+    pub fn forward(&self, x: &Tensor, w: &Tensor, noise: &LayerNoise<'_>) -> Result<Tensor> {
+        let style = self.affine.forward(w)?;
+        // demodulation d[n,k] = 1 / sqrt(sum over c, a, b of (style[n,c] weight[k,c,a,b])^2 + 1e-8)
+        let energy = self.weight.sqr()?.sum((2, 3))?;
+        let demod = (style.sqr()?.matmul(&energy.t()?)? + 1e-8)?.sqrt()?.recip()?;
+        let x = ops::scale_channels(x, &style)?;
+        let y = if self.up {
+            ops::blur(&ops::conv2d_up(&x, &self.weight)?, 1, 2.0)?
+        } else {
+            ops::conv2d(&x, &self.weight)?
+        };
+        let y = ops::scale_channels(&y, &demod)?;
+        let act = Activation::leaky(1.0).clamped(self.clamp);
+        let (n, _, h, width) = y.dims4()?;
+        let noise = match noise {
+            LayerNoise::Zero => None,
+            LayerNoise::Constant => Some(self.noise_const.broadcast_as((n, 1, h, width))?),
+            LayerNoise::Given(e) => Some((*e).clone()),
+        };
+        let noise = noise.map(|e| e.broadcast_mul(&self.noise_strength)).transpose()?;
+        ops::bias_act(&y, &self.bias, noise.as_ref(), act)
+    }
+}
+
+/// Styled 1x1 convolution to image channels, without demodulation.
+pub struct ToImage {
+    affine: Linear,
+    weight: Tensor,
+    bias: Tensor,
+    clamp: Option<f32>,
+}
+
+impl ToImage {
+    pub fn new(
+        w: &Weights,
+        (inputs, outputs): (usize, usize),
+        w_dim: usize,
+        clamp: Option<f32>,
+    ) -> Result<Self> {
+        let shape = [outputs, inputs, 1, 1];
+        Ok(Self {
+            affine: Linear::new(&w.at("affine"), (w_dim, inputs), 1.0, 1.0, Activation::linear())?,
+            weight: w.get("weight", &shape, Init::Normal(1.0), Role::Parameter)?,
+            bias: w.get("bias", &[outputs], Init::Constant(0.0), Role::Parameter)?,
+            clamp,
+        })
+    }
+    pub fn forward(&self, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+        let gain = 1.0 / (self.weight.dim(1)? as f64).sqrt();
+        let style = (self.affine.forward(w)? * gain)?;
+        let y = ops::conv2d(&ops::scale_channels(x, &style)?, &self.weight)?;
+        ops::bias_act(&y, &self.bias, None, Activation::linear().clamped(self.clamp))
+    }
+}
