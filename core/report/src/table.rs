@@ -1,0 +1,132 @@
+//! `cases.csv`: one row per case and explanation.
+
+use crate::folder::{RunFolder, replace};
+use shiftlens_api::record::{CaseRecord, ExplanationRecord};
+use shiftlens_api::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// The columns. Cells that do not apply to a row are empty; lists are separated by spaces; numbers have all digits that
+/// tell them apart.
+const COLUMNS: [&str; 27] = [
+    "case",
+    "path",
+    "synthetic",
+    "group",
+    "label",
+    "score",
+    "scores",
+    "explanation",
+    "type",
+    "explainer",
+    "title",
+    "seconds",
+    "latent_score",
+    "score_reconstruction",
+    "reconstruction_gap",
+    "reconstruction_l1",
+    "flip_lambda",
+    "spearman",
+    "score_first",
+    "score_last",
+    "lambdas",
+    "series_scores",
+    "heatmap_min",
+    "heatmap_max",
+    "heatmap_height",
+    "heatmap_width",
+    "notes",
+];
+
+/// Writes `cases.csv` (UTF-8, RFC 4180 quoting, one header line) from the cases in the folder, and returns its path.
+///
+/// A case without any explanation has one row. `label` is 1 where the ground truth is the target class, 0 where it is
+/// another, empty where it is not known.
+///
+/// # Errors
+/// If `run.json` cannot be read or the file cannot be written; unreadable cases are left out.
+pub fn write_cases_csv(run_dir: &Path) -> Result<PathBuf> {
+    let folder = RunFolder::read(run_dir)?;
+    let failed = |e: csv::Error| Error::component("cases.csv", e);
+    let mut out = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    out.write_record(COLUMNS).map_err(failed)?;
+    for case in &folder.cases {
+        if case.explanations.is_empty() {
+            out.write_record(row(case, None)).map_err(failed)?;
+        }
+        for explanation in case.explanations.iter().enumerate() {
+            out.write_record(row(case, Some(explanation))).map_err(failed)?;
+        }
+    }
+    let bytes = out.into_inner().map_err(|e| Error::component("cases.csv", e.error()))?;
+    let path = run_dir.join("cases.csv");
+    replace(&path, &bytes)?;
+    Ok(path)
+}
+
+fn row(case: &CaseRecord, explanation: Option<(usize, &ExplanationRecord)>) -> Vec<String> {
+    let mut cells = vec![
+        case.id.clone(),
+        case.path.clone(),
+        u8::from(case.synthetic).to_string(),
+        case.group.clone().unwrap_or_default(),
+        case.label.map(|l| u8::from(l).to_string()).unwrap_or_default(),
+        case.score.to_string(),
+        list(&case.scores),
+    ];
+    if let Some((e, explanation)) = explanation {
+        cells.push(e.to_string());
+        match explanation {
+            ExplanationRecord::Shift {
+                explainer,
+                title,
+                lambdas,
+                scores,
+                origin,
+                latent_score,
+                flip,
+                spearman,
+                reconstruction_gap,
+                reconstruction_l1,
+                notes,
+                seconds,
+                ..
+            } => {
+                cells.extend(["shift".into(), explainer.clone(), title.clone(), seconds.to_string()]);
+                cells.extend([
+                    optional(latent_score),
+                    scores[*origin].to_string(),
+                    reconstruction_gap.to_string(),
+                    reconstruction_l1.to_string(),
+                    optional(flip),
+                    optional(spearman),
+                    scores[0].to_string(),
+                    scores[scores.len() - 1].to_string(),
+                    list(lambdas),
+                    list(scores),
+                ]);
+                cells.extend(vec![String::new(); 4]);
+                cells.push(facts(notes));
+            }
+            ExplanationRecord::Heatmap { explainer, title, range, size, notes, seconds, .. } => {
+                cells.extend(["heatmap".into(), explainer.clone(), title.clone(), seconds.to_string()]);
+                cells.extend(vec![String::new(); 10]);
+                cells.extend([range.0.to_string(), range.1.to_string()]);
+                cells.extend([size.0.to_string(), size.1.to_string(), facts(notes)]);
+            }
+        }
+    }
+    cells.resize(COLUMNS.len(), String::new());
+    cells
+}
+
+fn optional(v: &Option<f32>) -> String {
+    v.map(|v| v.to_string()).unwrap_or_default()
+}
+
+fn list(values: &[f32]) -> String {
+    values.iter().map(f32::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn facts(notes: &[(String, String)]) -> String {
+    notes.iter().map(|(key, value)| format!("{key}: {value}")).collect::<Vec<_>>().join("; ")
+}

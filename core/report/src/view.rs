@@ -1,0 +1,443 @@
+//! What the page's templates see: every number already in words.
+
+use crate::colour::{css_stops, diverging, sequential};
+use crate::folder::RunFolder;
+use crate::number::{count, duration, fixed, lambda, score, significant};
+use crate::page::{Picture, Sources};
+use crate::writer::DIFFERENCE_SCALE;
+use serde::Serialize;
+use shiftlens_api::record::{
+    AuditRecord, CaseRecord, ComponentRecord, ExplanationRecord, FailureRecord, Metrics,
+};
+
+/// The score at which f changes its mind.
+const DECISION: f32 = 0.5;
+
+#[derive(Serialize)]
+pub(crate) struct PageView {
+    name: String,
+    version: String,
+    target: String,
+    classes: Vec<String>,
+    complete: bool,
+    fingerprint: String,
+    components: Vec<ComponentRecord>,
+    remarks: Vec<String>,
+    failures: Vec<FailureRecord>,
+    timings: Vec<Fact>,
+    manifest: String,
+    audit: Vec<Fact>,
+    metrics: Vec<MetricView>,
+    has_shift: bool,
+    has_heatmap: bool,
+    all_synthetic: bool,
+    embedded: bool,
+    diverging: String,
+    sequential: String,
+    cases: Vec<CaseView>,
+}
+
+#[derive(Serialize)]
+struct Fact {
+    key: String,
+    value: String,
+    /// What it means, in a sentence; may be empty.
+    help: &'static str,
+}
+
+#[derive(Serialize)]
+struct MetricView {
+    title: String,
+    value: Option<String>,
+    n: String,
+}
+
+#[derive(Serialize)]
+struct CaseView {
+    anchor: String,
+    id: String,
+    path: String,
+    synthetic: bool,
+    group: Option<String>,
+    /// Ground truth in words, where known.
+    label: Option<String>,
+    /// The decision of f disagrees with the ground truth.
+    wrong: bool,
+    score: String,
+    value: f32,
+    positive: bool,
+    others: Vec<Fact>,
+    original: Option<Picture>,
+    shifts: Vec<ShiftView>,
+    heatmaps: Vec<HeatmapView>,
+}
+
+#[derive(Serialize)]
+struct ShiftView {
+    anchor: String,
+    title: String,
+    explainer: String,
+    summary: String,
+    /// λ of the crossing, for the overview.
+    flip: Option<String>,
+    flip_value: Option<f32>,
+    steps: Vec<StepView>,
+    columns: usize,
+    origin: usize,
+    chart: ChartView,
+    reconstruction_score: String,
+    reconstruction_value: f32,
+    facts: Vec<Fact>,
+    difference: Option<Picture>,
+    scale: Option<String>,
+    lambda_first: String,
+    lambda_last: String,
+}
+
+#[derive(Serialize)]
+struct StepView {
+    picture: Option<Picture>,
+    lambda: String,
+    score: String,
+    /// Share of the score's bar, in percent.
+    percent: f32,
+    positive: bool,
+    origin: bool,
+    /// f crosses 0.5 between the step before and this one.
+    crossing: bool,
+    x: f32,
+    y: f32,
+}
+
+/// f's score over λ, in the units of the picture's viewBox.
+#[derive(Serialize)]
+struct ChartView {
+    line: String,
+    left: f32,
+    right: f32,
+    top: f32,
+    bottom: f32,
+    decision: f32,
+    flip: Option<f32>,
+    origin: f32,
+    low: String,
+    high: String,
+}
+
+#[derive(Serialize)]
+struct HeatmapView {
+    title: String,
+    explainer: String,
+    layer: Option<Picture>,
+    raw: Option<Picture>,
+    low: String,
+    high: String,
+    largest: String,
+    size: String,
+    signed: bool,
+    any_positive: bool,
+    facts: Vec<Fact>,
+}
+
+fn fact(key: &str, value: String, help: &'static str) -> Fact {
+    Fact { key: key.into(), value, help }
+}
+
+fn notes(notes: &[(String, String)]) -> impl Iterator<Item = Fact> {
+    notes.iter().filter(|(k, _)| k != DIFFERENCE_SCALE).map(|(k, v)| fact(k, v.clone(), ""))
+}
+
+/// The view of a whole run; unreadable pictures end up among its remarks.
+pub(crate) fn page(folder: &RunFolder, sources: &mut Sources) -> PageView {
+    let run = &folder.run;
+    let cases: Vec<CaseView> = folder
+        .cases
+        .iter()
+        .enumerate()
+        .map(|(i, record)| case(i, record, &run.classes, (run.target.class, &run.target.name), sources))
+        .collect();
+    let mut remarks = run.remarks.clone();
+    remarks.extend_from_slice(&folder.remarks);
+    remarks.append(&mut sources.remarks);
+    PageView {
+        name: run.name.clone(),
+        version: run.version.clone(),
+        target: run.target.name.clone(),
+        classes: run.classes.clone(),
+        complete: run.complete,
+        fingerprint: run.fingerprint.clone(),
+        components: run.components.clone(),
+        remarks,
+        failures: run.failures.clone(),
+        timings: run.timings.iter().map(|(k, s)| fact(k, duration(*s), "")).collect(),
+        manifest: serde_json::to_string_pretty(&run.manifest).unwrap_or_default(),
+        audit: folder.audit.as_ref().map(audit).unwrap_or_default(),
+        metrics: folder.metrics.as_ref().map(metrics).unwrap_or_default(),
+        has_shift: cases.iter().any(|c| !c.shifts.is_empty()),
+        has_heatmap: cases.iter().any(|c| !c.heatmaps.is_empty()),
+        all_synthetic: !cases.is_empty() && cases.iter().all(|c| c.synthetic),
+        embedded: sources.embed,
+        diverging: css_stops(diverging, -1.0, 1.0),
+        sequential: css_stops(sequential, 0.0, 1.0),
+        cases,
+    }
+}
+
+fn audit(a: &AuditRecord) -> Vec<Fact> {
+    let or_dash = |v: Option<f64>| v.map_or("not available".into(), |v| fixed(v, 3));
+    vec![
+        fact(
+            "Latent codes",
+            format!("{} to fit, {} held out", count(a.samples.0), count(a.samples.1)),
+            "Codes drawn from the generator; f's answer on each picture is their label.",
+        ),
+        fact("Positive among the fitted", format!("{} %", fixed(100.0 * a.positives, 1)), ""),
+        fact(
+            "AUC on held-out codes",
+            or_dash(a.auc),
+            "How well the direction predicts f's decision. 0.5 is chance, 1 is perfect.",
+        ),
+        fact("Accuracy on held-out codes", or_dash(a.accuracy), ""),
+        fact(
+            "Stability",
+            or_dash(a.stability),
+            "Mean cosine of directions fitted to two halves of the codes. 1 means the same direction.",
+        ),
+        fact(
+            "One σ",
+            significant(a.sigma),
+            "Standard deviation of the codes along the direction: the unit of λ, in units of the latent space.",
+        ),
+        fact("Time", duration(a.seconds), ""),
+    ]
+}
+
+fn metrics(m: &Metrics) -> Vec<MetricView> {
+    const ORDER: [&str; 6] = [
+        "auc_f",
+        "auc_latent_vs_label",
+        "auc_latent_vs_f",
+        "crossing_share",
+        "spearman_median",
+        "reconstruction_gap_mean",
+    ];
+    let known = ORDER.iter().filter_map(|name| m.values.get(*name));
+    let others = m.values.iter().filter(|(name, _)| !ORDER.contains(&name.as_str())).map(|(_, m)| m);
+    known
+        .chain(others)
+        .map(|m| MetricView {
+            title: m.title.clone(),
+            value: m.value.map(|v| if v.abs() < 10.0 { fixed(v, 3) } else { significant(v) }),
+            n: count(m.n),
+        })
+        .collect()
+}
+
+fn case(
+    index: usize,
+    record: &CaseRecord,
+    classes: &[String],
+    (class, target): (usize, &str),
+    sources: &mut Sources,
+) -> CaseView {
+    let anchor = format!("case-{}", index + 1);
+    let mut shifts = Vec::new();
+    let mut heatmaps = Vec::new();
+    for (e, explanation) in record.explanations.iter().enumerate() {
+        match explanation {
+            ExplanationRecord::Shift { .. } => {
+                shifts.extend(shift(format!("{anchor}-{e}"), record, explanation, sources));
+            }
+            ExplanationRecord::Heatmap { explainer, title, range, size, notes: facts, seconds, .. } => {
+                let key = |part| record.pictures.get(&format!("heatmap-{e}-{part}"));
+                let mut facts: Vec<Fact> = notes(facts).collect();
+                facts.push(fact("time", duration(*seconds), ""));
+                heatmaps.push(HeatmapView {
+                    title: title.clone(),
+                    explainer: explainer.clone(),
+                    layer: key("layer").and_then(|name| sources.picture(&record.id, name)),
+                    raw: key("raw").and_then(|name| sources.picture(&record.id, name)),
+                    low: significant(f64::from(range.0)),
+                    high: significant(f64::from(range.1)),
+                    largest: significant(f64::from(range.0.abs().max(range.1.abs()))),
+                    size: format!("{}\u{a0}×\u{a0}{}", size.0, size.1),
+                    signed: range.0 < 0.0,
+                    any_positive: range.1 > 0.0,
+                    facts,
+                });
+            }
+        }
+    }
+    let others = if classes.len() > 2 && record.scores.len() == classes.len() {
+        let mut order: Vec<usize> = (0..classes.len()).filter(|k| *k != class).collect();
+        order.sort_by(|a, b| record.scores[*b].total_cmp(&record.scores[*a]));
+        order.iter().take(3).map(|&k| fact(&classes[k], score(record.scores[k]), "")).collect()
+    } else {
+        Vec::new()
+    };
+    let positive = record.score >= DECISION;
+    CaseView {
+        anchor,
+        id: record.id.clone(),
+        path: record.path.clone(),
+        synthetic: record.synthetic,
+        group: record.group.clone(),
+        label: record.label.map(|l| label(l, classes, class, target)),
+        wrong: record.label.is_some_and(|l| l != positive),
+        score: score(record.score),
+        value: record.score,
+        positive,
+        others,
+        original: record.pictures.get("original").and_then(|name| sources.picture(&record.id, name)),
+        shifts,
+        heatmaps,
+    }
+}
+
+fn label(is_target: bool, classes: &[String], class: usize, target: &str) -> String {
+    match (is_target, classes) {
+        (true, _) => target.to_owned(),
+        (false, [a, b]) => if class == 0 { b } else { a }.clone(),
+        (false, _) => format!("not {target}"),
+    }
+}
+
+fn shift(
+    anchor: String,
+    record: &CaseRecord,
+    explanation: &ExplanationRecord,
+    sources: &mut Sources,
+) -> Option<ShiftView> {
+    let ExplanationRecord::Shift {
+        explainer,
+        title,
+        lambdas,
+        scores,
+        origin,
+        latent_score,
+        flip,
+        spearman,
+        reconstruction_gap,
+        reconstruction_l1,
+        notes: said,
+        pictures,
+        difference,
+        seconds,
+        ..
+    } = explanation
+    else {
+        return None;
+    };
+    let (chart, points) = chart(lambdas, scores, *origin, *flip);
+    let steps = (0..lambdas.len())
+        .map(|i| StepView {
+            picture: pictures.get(i).and_then(|name| sources.picture(&record.id, name)),
+            lambda: lambda(lambdas[i]),
+            score: score(scores[i]),
+            percent: (scores[i].clamp(0.0, 1.0) * 1000.0).round() / 10.0,
+            positive: scores[i] >= DECISION,
+            origin: i == *origin,
+            crossing: i > 0 && (scores[i - 1] >= DECISION) != (scores[i] >= DECISION),
+            x: points[i].0,
+            y: points[i].1,
+        })
+        .collect();
+    let mut facts = vec![
+        fact(
+            "|f(x) − f(G(E(x)))|",
+            fixed(f64::from(*reconstruction_gap), 3),
+            "Gap of f's score between image and reconstruction.",
+        ),
+        fact(
+            "mean |x − G(E(x))|",
+            fixed(f64::from(*reconstruction_l1), 3),
+            "Mean difference of pixel values, which run from 0 to 1.",
+        ),
+    ];
+    if let Some(c) = latent_score {
+        facts.push(fact("c(E(x))", score(*c), "What the latent classifier says about the image's code."));
+    }
+    let rho = spearman.map_or("not defined (all scores are equal)".into(), |v| fixed(f64::from(v), 2));
+    facts.push(fact("Spearman of λ and f", rho, "1: f's score rises with every step."));
+    facts.extend(notes(said));
+    facts.push(fact("time", duration(*seconds), ""));
+    let sides = if scores[*origin] >= DECISION { ("at or above", "below") } else { ("below", "at or above") };
+    let summary = match flip {
+        Some(l) => {
+            format!("f changes its mind at λ = {} σ: from {} 0.5 to {} it.", lambda(*l), sides.0, sides.1)
+        }
+        None => format!("f does not change its mind within this series: it stays {} 0.5.", sides.0),
+    };
+    Some(ShiftView {
+        anchor,
+        title: title.clone(),
+        explainer: explainer.clone(),
+        summary,
+        flip: flip.map(lambda),
+        flip_value: *flip,
+        steps,
+        columns: lambdas.len().min(13),
+        origin: *origin,
+        chart,
+        reconstruction_score: score(scores[*origin]),
+        reconstruction_value: scores[*origin],
+        facts,
+        difference: difference.as_ref().and_then(|name| sources.picture(&record.id, name)),
+        scale: said.iter().find(|(key, _)| key == DIFFERENCE_SCALE).map(|(_, v)| v.clone()),
+        lambda_first: lambda(lambdas[0]),
+        lambda_last: lambda(lambdas[lambdas.len() - 1]),
+    })
+}
+
+/// The chart's geometry, and where each step's point lies.
+fn chart(lambdas: &[f32], scores: &[f32], origin: usize, flip: Option<f32>) -> (ChartView, Vec<(f32, f32)>) {
+    let (left, right, top, bottom) = (26.0, 272.0, 8.0, 112.0);
+    let tenth = |v: f32| (v * 10.0).round() / 10.0;
+    let (first, last) = (lambdas[0], lambdas[lambdas.len() - 1]);
+    let width = if last > first { last - first } else { 1.0 };
+    let low = scores.iter().copied().fold(0.0, f32::min);
+    let high = scores.iter().copied().fold(1.0, f32::max);
+    let x = |l: f32| tenth(left + (right - left) * (l - first) / width);
+    let y = |s: f32| tenth(bottom - (bottom - top) * (s - low) / (high - low));
+    let points: Vec<(f32, f32)> = lambdas.iter().zip(scores).map(|(l, s)| (x(*l), y(*s))).collect();
+    let line = points.iter().map(|(x, y)| format!("{x},{y}")).collect::<Vec<_>>().join(" ");
+    let ends = |v: f32| if v == 0.0 || v == 1.0 { format!("{v}") } else { significant(f64::from(v)) };
+    let view = ChartView {
+        line,
+        left,
+        right,
+        top,
+        bottom,
+        decision: y(DECISION),
+        flip: flip.filter(|l| (first..=last).contains(l)).map(x),
+        origin: points[origin].0,
+        low: ends(low),
+        high: ends(high),
+    };
+    (view, points)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chart_maps_the_ends_of_both_axes() {
+        let (view, points) = chart(&[-2.0, 0.0, 2.0], &[0.0, 0.5, 1.0], 1, Some(0.0));
+        assert_eq!(points, [(26.0, 112.0), (149.0, 60.0), (272.0, 8.0)]);
+        assert_eq!((view.decision, view.flip, view.origin), (60.0, Some(149.0), 149.0));
+        assert_eq!(view.line, "26,112 149,60 272,8");
+        let (view, points) = chart(&[0.0], &[3.0], 0, None);
+        assert_eq!(points, [(26.0, 8.0)]);
+        assert_eq!((view.low.as_str(), view.high.as_str()), ("0", "3.00"));
+    }
+
+    #[test]
+    fn labels_name_the_other_class_where_there_are_two() {
+        let classes = ["healthy".to_owned(), "ill".to_owned()];
+        assert_eq!(label(false, &classes, 1, "ill"), "healthy");
+        assert_eq!(label(false, &classes, 0, "healthy"), "ill");
+        assert_eq!(label(true, &classes, 1, "ill"), "ill");
+        assert_eq!(label(false, &["ill".to_owned()], 0, "ill"), "not ill");
+    }
+}

@@ -1,0 +1,147 @@
+//! A synthetic run in a temporary folder: records and arrays made up here, pictures drawn by the crate.
+
+use shiftlens_api::record::*;
+use shiftlens_api::{Explanation, Heatmap, Images, ShiftSeries, Target};
+use shiftlens_report::Pictures;
+use std::path::Path;
+
+/// Names that would run as script if they reached the page unescaped.
+pub const HOSTILE: &str = r#"<img src=x onerror="alert(1)">'&{{ 7*7 }}"#;
+
+pub const LAMBDAS: [f32; 5] = [-3.0, -1.5, 0.0, 1.5, 3.0];
+pub const SCORES: [f32; 5] = [0.12, 0.31, 0.44, 0.71, 0.93];
+
+/// A disc that grows with `r`, `[1, c, side, side]`.
+pub fn disc(c: usize, side: usize, r: f32) -> Images {
+    let m = side as f32 / 2.0;
+    let data = (0..c * side * side).map(|i| {
+        let (y, x) = ((i % (side * side)) / side, i % side);
+        let d = ((x as f32 + 0.5 - m).powi(2) + (y as f32 + 0.5 - m).powi(2)).sqrt();
+        if d < r * m { 0.8 } else { 0.2 }
+    });
+    Images::new([1, c, side, side], data.collect()).unwrap()
+}
+
+/// A case with one shift of five steps and one heatmap.
+pub fn case(id: &str, channels: usize) -> Case {
+    let radii = [0.3, 0.4, 0.5, 0.6, 0.7];
+    let images: Vec<Images> = radii.iter().map(|r| disc(channels, 16, *r)).collect();
+    let series = ShiftSeries {
+        lambdas: LAMBDAS.to_vec(),
+        images: Images::concat(&images).unwrap(),
+        scores: SCORES.to_vec(),
+        code: vec![0.0; 4],
+        origin: 2,
+        latent_score: Some(0.4),
+    };
+    let map = Heatmap::new(2, 2, vec![0.0, 0.5, 1.0, 2.0]).unwrap();
+    let record = CaseRecord {
+        schema: RECORD_SCHEMA,
+        id: id.into(),
+        path: format!("3/{id}.png"),
+        synthetic: false,
+        group: Some("9001".into()),
+        label: Some(true),
+        scores: vec![0.6, 0.4],
+        score: 0.4,
+        explanations: vec![
+            ExplanationRecord::Shift {
+                explainer: "latent-shift".into(),
+                title: "Latent shift".into(),
+                lambdas: LAMBDAS.to_vec(),
+                scores: SCORES.to_vec(),
+                origin: 2,
+                latent_score: Some(0.4),
+                flip: Some(0.333),
+                spearman: Some(1.0),
+                reconstruction_gap: 0.04,
+                reconstruction_l1: 0.031,
+                notes: vec![],
+                pictures: vec![],
+                animation: None,
+                difference: None,
+                seconds: 0.25,
+            },
+            ExplanationRecord::Heatmap {
+                explainer: "plugin:gradcam".into(),
+                title: "Grad-CAM".into(),
+                range: (0.0, 2.0),
+                size: (2, 2),
+                notes: vec![("layer".into(), "/features/conv8/Relu_output_0".into())],
+                picture: None,
+                seconds: 0.03,
+            },
+        ],
+        pictures: Default::default(),
+    };
+    Case {
+        id: id.into(),
+        image: disc(channels, 24, 0.5),
+        explanations: vec![
+            Explanation::Shift { title: "Latent shift".into(), series, notes: vec![] },
+            Explanation::Heatmap { title: "Grad-CAM".into(), map, notes: vec![] },
+        ],
+        record,
+    }
+}
+
+/// Writes a case as the engine does: pictures, then `case.json`.
+pub fn put_case(run: &Path, mut case: Case) {
+    let folder = run.join("cases").join(&case.id);
+    std::fs::create_dir_all(&folder).unwrap();
+    Pictures::default().write(&folder, &mut case).unwrap();
+    put_json(&folder.join("case.json"), &case.record);
+}
+
+pub fn put_json(path: &Path, value: &impl serde::Serialize) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, serde_json::to_vec_pretty(value).unwrap()).unwrap();
+}
+
+/// `run.json`, `direction/audit.json`, `metrics.json` for the given cases.
+pub fn put_run(run: &Path, cases: &[&str]) -> RunRecord {
+    let component = |role: &str, kind: &str, path: Option<&str>| ComponentRecord {
+        role: role.into(),
+        kind: kind.into(),
+        path: path.map(Into::into),
+        sha256: path.map(|_| "0123456789abcdef".repeat(4)),
+        backend: "onnxruntime 1.30.0".into(),
+        detail: "24x24, 1 channel".into(),
+    };
+    let record = RunRecord {
+        schema: RECORD_SCHEMA,
+        name: "discs".into(),
+        version: "0.1.0".into(),
+        complete: true,
+        manifest: serde_json::json!({ "schema": 1, "name": "discs" }),
+        fingerprint: "fedcba9876543210".repeat(4),
+        target: Target { class: 1, name: "large".into() },
+        classes: vec!["small".into(), "large".into()],
+        components: vec![
+            component("predictor", "onnx", Some("discs.onnx")),
+            component("explainer", "plugin:gradcam", None),
+        ],
+        cases: cases.iter().map(|c| c.to_string()).collect(),
+        failures: vec![],
+        timings: [("cases".to_owned(), 12.5)].into(),
+        remarks: vec![],
+    };
+    put_json(&run.join("run.json"), &record);
+    put_json(
+        &run.join("direction/audit.json"),
+        &AuditRecord {
+            samples: (16000, 4000),
+            positives: 0.42,
+            auc: Some(0.913),
+            accuracy: None,
+            stability: Some(0.97),
+            sigma: 1.83,
+            seconds: 41.0,
+        },
+    );
+    let mut metrics = Metrics::default();
+    metrics.values.insert("auc_f".into(), Metric { title: "AUC of f".into(), value: Some(0.8912), n: 2 });
+    metrics.values.insert("zeta".into(), Metric { title: "Something new".into(), value: None, n: 0 });
+    put_json(&run.join("metrics.json"), &metrics);
+    record
+}
