@@ -87,6 +87,7 @@ struct ShiftView {
     chart: ChartView,
     reconstruction_score: String,
     reconstruction_value: f32,
+    gap: String,
     facts: Vec<Fact>,
     difference: Option<Picture>,
     scale: Option<String>,
@@ -342,18 +343,11 @@ fn shift(
             y: points[i].1,
         })
         .collect();
-    let mut facts = vec![
-        fact(
-            "|f(x) − f(G(E(x)))|",
-            fixed(f64::from(*reconstruction_gap), 3),
-            "Gap of f's score between image and reconstruction.",
-        ),
-        fact(
-            "mean |x − G(E(x))|",
-            fixed(f64::from(*reconstruction_l1), 3),
-            "Mean difference of pixel values, which run from 0 to 1.",
-        ),
-    ];
+    let mut facts = vec![fact(
+        "mean |x − G(E(x))| per pixel",
+        fixed(f64::from(*reconstruction_l1), 3),
+        "Mean difference of pixel values, which run from 0 to 1.",
+    )];
     if let Some(c) = latent_score {
         facts.push(fact("c(E(x))", score(*c), "What the latent classifier says about the image's code."));
     }
@@ -381,6 +375,7 @@ fn shift(
         chart,
         reconstruction_score: score(scores[*origin]),
         reconstruction_value: scores[*origin],
+        gap: fixed(f64::from(*reconstruction_gap), 3),
         facts,
         difference: difference.as_ref().and_then(|name| sources.picture(&record.id, name)),
         scale: said.iter().find(|(key, _)| key == DIFFERENCE_SCALE).map(|(_, v)| v.clone()),
