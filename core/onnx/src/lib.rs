@@ -1,1 +1,17 @@
 //! ONNX graphs: read, edit, differentiate, run.
+
+pub mod backend;
+pub mod config;
+pub mod constant;
+pub mod gradient;
+pub mod graph;
+pub mod image_input;
+mod predictor;
+pub mod proto;
+pub mod scores;
+
+pub use backend::{Choice, backend_name, backend_notes};
+pub use config::{
+    Activation, EncoderConfig, GeneratorConfig, InputSpec, Layout, OutputSpec, PredictorConfig,
+};
+pub use predictor::OnnxPredictor;
