@@ -1,10 +1,15 @@
 //! StyleGAN2 (Karras et al. 2020, arXiv 1912.04958) generator, discriminator and encoder: networks, training, files.
 
+pub mod file;
 pub mod kernels;
+mod model;
 pub mod net;
 pub mod ops;
 pub mod rng;
+pub mod train;
 pub mod weights;
+
+pub use model::{GeneratorOptions, StyleGan2Encoder, StyleGan2Generator, open_device};
 
 /// Makes candle follow gradients through backward passes (see [`ops`]). Call it first thing in `main`, before other
 /// threads start: candle reads the setting once per thread.

@@ -1,0 +1,122 @@
+//! Network files: safetensors with the reference's tensor names and the network's sizes in the metadata.
+
+use crate::net::{EncoderConfig, GeneratorConfig, GeneratorNet};
+use crate::rng::Rng;
+use candle_core::{DType, Device, Tensor};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use serde::de::DeserializeOwned;
+use shiftlens_api::{Error, Result};
+use std::collections::HashMap;
+use std::path::Path;
+
+const KEY: &str = "shiftlens";
+
+/// The mean of w over `n` codes drawn with seed 0, `[D]`.
+///
+/// # Errors
+/// If candle fails.
+pub fn mean_w(g: &GeneratorNet, n: usize) -> candle_core::Result<Tensor> {
+    let w = sample_w(g, n, 0)?;
+    w.mean(0)
+}
+
+/// `n` codes of W `[n, D]`, untruncated, drawn from `seed`; the first codes of a larger draw are those of a smaller.
+///
+/// # Errors
+/// If candle fails.
+pub fn sample_w(g: &GeneratorNet, n: usize, seed: u64) -> candle_core::Result<Tensor> {
+    let z_dim = g.config().z_dim;
+    let z = Rng::new(seed, 0).normals(n * z_dim);
+    g.map(&Tensor::from_vec(z, (n, z_dim), g.w_avg().device())?)
+}
+
+fn save<C: Serialize>(
+    path: &Path,
+    kind: &str,
+    config: &C,
+    tensors: &HashMap<String, Tensor>,
+    dtype: DType,
+) -> Result<()> {
+    let fail = |e: &dyn std::fmt::Display| Error::component("network file", format!("{}: {e}", path.display()));
+    let json = serde_json::json!({ "kind": kind, "config": config }).to_string();
+    let metadata = HashMap::from([(KEY.to_owned(), json)]);
+    let mut stored = Vec::with_capacity(tensors.len());
+    for (name, t) in tensors {
+        let t = t.to_device(&Device::Cpu).and_then(|t| t.to_dtype(dtype)?.contiguous());
+        stored.push((name.clone(), t.map_err(|e| fail(&e))?));
+    }
+    stored.sort_by(|a, b| a.0.cmp(&b.0));
+    let temporary = path.with_extension("partial");
+    safetensors::serialize_to_file(stored, Some(metadata), &temporary).map_err(|e| fail(&e))?;
+    std::fs::rename(&temporary, path).map_err(|e| Error::io(path, e))
+}
+
+fn load<C: DeserializeOwned>(path: &Path, kind: &str) -> Result<(C, HashMap<String, Tensor>)> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let invalid = |e: &dyn std::fmt::Display| Error::Invalid(format!("{}: {e}", path.display()));
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes)
+        .map_err(|e| invalid(&format!("not a safetensors file: {e}")))?;
+    let text = metadata.metadata().as_ref().and_then(|m| m.get(KEY).cloned());
+    let text = text.ok_or_else(|| {
+        invalid(&"the file's metadata does not say what network it is; expected one written by `shiftlens train`")
+    })?;
+    let mut json: serde_json::Value = serde_json::from_str(&text).map_err(|e| invalid(&e))?;
+    if json["kind"] != kind {
+        return Err(invalid(&format!("expected a network of kind \"{kind}\", found {}", json["kind"])));
+    }
+    let config = serde_json::from_value(json["config"].take()).map_err(|e| invalid(&e))?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| invalid(&e))?;
+    Ok((config, tensors))
+}
+
+/// Writes a generator in `dtype` (F32, or F16 for half the size).
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn save_generator(
+    path: &Path,
+    config: &GeneratorConfig,
+    tensors: &HashMap<String, Tensor>,
+    dtype: DType,
+) -> Result<()> {
+    save(path, "stylegan2-generator", config, tensors, dtype)
+}
+
+/// Reads a generator.
+///
+/// # Errors
+/// If the file cannot be read or holds something else.
+pub fn load_generator(path: &Path) -> Result<(GeneratorConfig, HashMap<String, Tensor>)> {
+    load(path, "stylegan2-generator")
+}
+
+/// Writes an encoder.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn save_encoder(
+    path: &Path,
+    config: &EncoderConfig,
+    tensors: &HashMap<String, Tensor>,
+    dtype: DType,
+) -> Result<()> {
+    save(path, "stylegan2-encoder", config, tensors, dtype)
+}
+
+/// Reads an encoder.
+///
+/// # Errors
+/// If the file cannot be read or holds something else.
+pub fn load_encoder(path: &Path) -> Result<(EncoderConfig, HashMap<String, Tensor>)> {
+    load(path, "stylegan2-encoder")
+}
+
+/// sha256 of a file, in hexadecimal.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn sha256(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    Ok(Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect())
+}

@@ -1,0 +1,32 @@
+//! Training from a manifest: the generator by adversarial training, the encoder on pairs (w, G(w)).
+//!
+//! Everything random is drawn from streams named by the seed and the step, and every kernel is deterministic, so a run
+//! that was stopped and resumed from a checkpoint gives bit for bit the weights of an undisturbed one (on the CPU).
+
+mod adam;
+mod checkpoint;
+mod data;
+mod encoder;
+mod gan;
+mod manifest;
+mod sheet;
+
+pub use data::Dataset;
+pub use encoder::{EncoderReport, train_encoder};
+pub use gan::{GeneratorReport, train_generator};
+pub use manifest::{
+    DataSection, EncoderManifest, EncoderTraining, GanTraining, GeneratorManifest, OutputSection,
+};
+pub use sheet::write_sheet;
+
+use candle_core::{Result, Tensor};
+
+/// `log(1 + exp(x))` without overflow: `max(x, 0) + log(1 + exp(-|x|))`.
+fn softplus(x: &Tensor) -> Result<Tensor> {
+    x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?
+}
+
+/// A scalar tensor's value.
+fn scalar(x: &Tensor) -> Result<f64> {
+    Ok(f64::from(x.to_scalar::<f32>()?))
+}

@@ -1,0 +1,108 @@
+//! The custom operations against candle's own on f64, values and gradients of both orders.
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use shiftlens_stylegan2::ops::{self, Activation};
+use shiftlens_stylegan2::rng::Rng;
+
+fn random(shape: &[usize], seed: u64) -> Tensor {
+    Tensor::from_vec(Rng::new(seed, 0).normals(shape.iter().product()), shape, &Device::Cpu).unwrap()
+}
+
+fn values(t: &Tensor) -> Vec<f64> {
+    t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[track_caller]
+fn close(what: &str, a: &Tensor, b: &Tensor) {
+    assert_eq!(a.dims(), b.dims(), "{what}");
+    let (a, b) = (values(a), values(b));
+    let norm = b.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let diff = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+    assert!(diff <= 1e-5 * norm + 1e-7, "{what}: {diff} of {norm}");
+}
+
+/// Value, first gradients of `sum(f * c)`, and gradients of the first gradients' energy.
+fn orders(f: &dyn Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    let vars: Vec<Var> = inputs.iter().map(Var::from_tensor).collect::<Result<_>>()?;
+    let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+    let y = f(&tensors)?;
+    let c = random(y.dims(), 99).to_dtype(y.dtype())?;
+    let first = (&y * &c)?.sum_all()?.backward()?;
+    let mut out = vec![y.detach()];
+    let mut energy = Tensor::zeros((), y.dtype(), &Device::Cpu)?;
+    for (i, v) in vars.iter().enumerate() {
+        let g = first.get(v.as_tensor()).expect("every input matters").clone();
+        // Different weights, so that terms cannot cancel.
+        energy = (energy + (g.sqr()?.sum_all()? * (1.0 + i as f64))?)?;
+        out.push(g.detach());
+    }
+    let second = energy.backward()?;
+    for v in &vars {
+        out.push(match second.get(v.as_tensor()) {
+            Some(g) => g.detach(),
+            None => v.as_tensor().zeros_like()?,
+        });
+    }
+    Ok(out)
+}
+
+/// f32 takes our kernels, f64 candle's own operations.
+fn compare(what: &str, f: &dyn Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor]) {
+    shiftlens_stylegan2::enable_second_order();
+    let wide: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(DType::F64).unwrap()).collect();
+    let ours = orders(f, inputs).unwrap();
+    let theirs = orders(f, &wide).unwrap();
+    for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
+        close(&format!("{what}, array {i}"), a, b);
+    }
+}
+
+#[test]
+fn convolutions() {
+    compare("same", &|t| ops::conv2d(&t[0], &t[1]), &[random(&[3, 5, 7, 6], 1), random(&[4, 5, 3, 3], 2)]);
+    compare("1x1", &|t| ops::conv2d(&t[0], &t[1]), &[random(&[2, 3, 4, 4], 3), random(&[9, 3, 1, 1], 4)]);
+    let down = [random(&[2, 3, 9, 9], 5), random(&[5, 3, 3, 3], 6)];
+    compare("down", &|t| ops::conv2d_down(&t[0], &t[1]), &down);
+    compare("up", &|t| ops::conv2d_up(&t[0], &t[1]), &[random(&[2, 3, 4, 4], 7), random(&[5, 3, 3, 3], 8)]);
+}
+
+#[test]
+fn resampling() {
+    let x = || [random(&[2, 3, 8, 8], 9)];
+    compare("upsample", &|t| ops::upsample(&t[0]), &x());
+    compare("downsample", &|t| ops::downsample(&t[0]), &x());
+    compare("blur 2", &|t| ops::blur(&t[0], 2, 1.0), &x());
+    compare("blur 1", &|t| ops::blur(&t[0], 1, 2.0), &[random(&[1, 2, 9, 9], 10)]);
+}
+
+#[test]
+fn modulation_and_activation() {
+    let x = random(&[2, 3, 5, 4], 11);
+    compare("scale", &|t| ops::scale_channels(&t[0], &t[1]), &[x.clone(), random(&[2, 3], 12)]);
+    // Squaring first makes the second order of the piecewise linear activation non-trivial.
+    for clamp in [None, Some(1.5)] {
+        let act = Activation::leaky(0.7).clamped(clamp);
+        let (b, e) = (random(&[3], 13), random(&[2, 1, 5, 4], 14));
+        compare("bias_act", &|t| ops::bias_act(&t[0].sqr()?, &t[1], None, act), &[x.clone(), b.clone()]);
+        let f = |t: &[Tensor]| ops::bias_act(&t[0].sqr()?, &t[1], Some(&t[2].sqr()?), act);
+        compare("noise_bias_act", &f, &[x.clone(), b, e]);
+    }
+    let linear = |t: &[Tensor]| ops::bias_act(&t[0].sqr()?, &t[1], None, Activation::linear());
+    compare("linear", &linear, &[random(&[4, 6], 15), random(&[6], 16)]);
+}
+
+#[test]
+fn first_order_passes_cut_the_graph_and_give_the_same_gradients() {
+    shiftlens_stylegan2::enable_second_order();
+    let x = Var::from_tensor(&random(&[2, 3, 6, 6], 17)).unwrap();
+    let w = Var::from_tensor(&random(&[4, 3, 3, 3], 18)).unwrap();
+    let run = || {
+        let y = ops::conv2d(x.as_tensor(), w.as_tensor()).unwrap().sqr().unwrap().sum_all().unwrap();
+        let grads = y.backward().unwrap();
+        (grads.get(x.as_tensor()).unwrap().clone(), grads.get(w.as_tensor()).unwrap().clone())
+    };
+    let (full, cut) = (run(), ops::first_order(run));
+    assert!(full.0.track_op() && !cut.0.track_op());
+    close("x", &cut.0, &full.0);
+    close("w", &cut.1, &full.1);
+}
