@@ -1,2 +1,59 @@
-//! Workspace tasks.
-fn main() {}
+//! Workspace tasks: `cargo xtask setup | demo | test | tidy`.
+
+mod demo;
+mod setup;
+mod shell;
+mod suite;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Tasks of the Shiftlens workspace: cargo xtask TASK
+
+  setup   fetch the native ONNX Runtime into the cache folder, where that can be done
+  demo    set-up, release build, and the knee example; prints where the report is
+            --images DIR   explain the images of this folder instead of the example's synthetic ones
+            --limit N      at most N images, evenly spread over the folder
+            --out DIR      the run's folder (default: runs/knee)
+  test    format, lints, build, tests, doctests, tidiness: everything that must pass
+  tidy    the rules of core/ARCHITECTURE.md that can be checked mechanically
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (task, rest) = match args.split_first() {
+        Some((task, rest)) => (task.as_str(), rest),
+        None => ("help", [].as_slice()),
+    };
+    let answer = match (task, rest) {
+        ("setup", []) => {
+            setup::setup();
+            Ok(())
+        }
+        ("demo", options) => demo::Options::parse(options).and_then(|o| demo::demo(&o)),
+        ("test", []) => suite::run(),
+        ("tidy", []) => tidy::report(&root()),
+        ("help" | "--help" | "-h", _) => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => Err(shell::Failure::usage(format!("no task `{}`\n\n{HELP}", args.join(" ")))),
+    };
+    match answer {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// The workspace's root.
+fn root() -> PathBuf {
+    // Cargo sets the variable for `cargo run` too: a checkout that was moved is found without a rebuild.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    here.ancestors().nth(2).map(PathBuf::from).unwrap_or(here)
+}
