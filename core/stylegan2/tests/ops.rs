@@ -92,6 +92,34 @@ fn modulation_and_activation() {
 }
 
 #[test]
+fn fused_convolutions() {
+    let act = Activation::leaky(0.7).clamped(Some(2.0));
+    for (down, side) in [(false, 7), (true, 9)] {
+        let inputs = [random(&[2, 3, side, side], 20), random(&[5, 3, 3, 3], 21), random(&[5], 22)];
+        let f = |t: &[Tensor]| ops::conv2d_bias_act(&t[0].sqr()?, &t[1], &t[2], act, down);
+        compare("conv2d_bias_act", &f, &inputs);
+    }
+    for (up, size) in [(false, 3), (true, 3), (false, 1)] {
+        let shapes: [&[usize]; 4] = [&[2, 3, 5, 5], &[2, 3], &[6, 3, size, size], &[2, 6]];
+        let inputs: Vec<Tensor> = shapes.iter().enumerate().map(|(i, s)| random(s, 30 + i as u64)).collect();
+        let f = |t: &[Tensor]| ops::modulated_conv2d(&t[0], &t[1], &t[2], &t[3], up);
+        compare("modulated", &f, &inputs);
+        // The fused first-order pass against the composed one.
+        let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
+        let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+        let run = || {
+            let y = f(&tensors).unwrap();
+            let c = random(y.dims(), 40);
+            let grads = (y * c).unwrap().sum_all().unwrap().backward().unwrap();
+            vars.iter().map(|v| grads.get(v.as_tensor()).unwrap().clone()).collect::<Vec<_>>()
+        };
+        for (a, b) in ops::first_order(run).iter().zip(run()) {
+            close("first order", a, &b);
+        }
+    }
+}
+
+#[test]
 fn first_order_passes_cut_the_graph_and_give_the_same_gradients() {
     shiftlens_stylegan2::enable_second_order();
     let x = Var::from_tensor(&random(&[2, 3, 6, 6], 17)).unwrap();

@@ -43,6 +43,33 @@ pub struct Shape {
     pub size: usize,
 }
 
+/// Pictures `[N, C, H, W]`, each channel times its factor `[N, C]` where there are any.
+#[derive(Debug, Clone, Copy)]
+pub struct Operand<'a> {
+    /// Row-major values.
+    pub data: &'a [f32],
+    /// One factor per picture and channel.
+    pub factors: Option<&'a [f32]>,
+}
+
+impl<'a> Operand<'a> {
+    /// Without factors.
+    pub fn plain(data: &'a [f32]) -> Self {
+        Self { data, factors: None }
+    }
+    /// With factors.
+    pub fn scaled(data: &'a [f32], factors: &'a [f32]) -> Self {
+        Self { data, factors: Some(factors) }
+    }
+    fn factor(&self, i: usize) -> f32 {
+        self.factors.map_or(1.0, |f| f[i])
+    }
+    fn check(&self, planes: usize, area: usize) {
+        assert_eq!(self.data.len(), planes * area);
+        assert!(self.factors.is_none_or(|f| f.len() == planes));
+    }
+}
+
 impl Shape {
     /// `(height, width)` of x.
     pub fn x_size(&self) -> (usize, usize) {
@@ -93,27 +120,33 @@ impl Shape {
     }
 }
 
-/// Lays pictures `from..to` of `x` out in zero-bordered planes, one per channel and phase.
-fn pack_x(s: &Shape, x: &[f32], from: usize, to: usize) -> Vec<f32> {
+/// Copies a row, times a factor.
+fn scaled(out: &mut [f32], row: &[f32], factor: f32) {
+    out.iter_mut().zip(row).for_each(|(o, v)| *o = v * factor);
+}
+
+/// Lays pictures `from..to` of `x` out in zero-bordered planes, one per channel and phase, times their factors.
+fn pack_x(s: &Shape, x: Operand<'_>, from: usize, to: usize) -> Vec<f32> {
     let (xh, xw) = s.x_size();
     let plane = s.plane(to - from);
     let mut out = vec![0.0; s.c * s.phases() * plane];
     for c in 0..s.c {
         for n in from..to {
-            let source = &x[(n * s.c + c) * xh * xw..][..xh * xw];
+            let source = &x.data[(n * s.c + c) * xh * xw..][..xh * xw];
+            let factor = x.factor(n * s.c + c);
             let base = s.lead() + (n - from) * s.picture();
             for (i, row) in source.chunks_exact(xw).enumerate() {
                 match s.geometry {
                     Geometry::Same => {
-                        out[c * plane + base + i * s.row()..][..xw].copy_from_slice(row);
+                        scaled(&mut out[c * plane + base + i * s.row()..][..xw], row, factor);
                     }
                     Geometry::Down => {
                         let (even, odd) = ((c * 4 + (i % 2) * 2) * plane, (c * 4 + (i % 2) * 2 + 1) * plane);
                         let at = base + (i / 2) * s.row();
                         for (j, pair) in row.chunks(2).enumerate() {
-                            out[even + at + j] = pair[0];
+                            out[even + at + j] = pair[0] * factor;
                             if let Some(v) = pair.get(1) {
-                                out[odd + at + j] = *v;
+                                out[odd + at + j] = v * factor;
                             }
                         }
                     }
@@ -125,15 +158,16 @@ fn pack_x(s: &Shape, x: &[f32], from: usize, to: usize) -> Vec<f32> {
 }
 
 /// Lays pictures of `y` out likewise.
-fn pack_y(s: &Shape, y: &[f32], from: usize, to: usize) -> Vec<f32> {
+fn pack_y(s: &Shape, y: Operand<'_>, from: usize, to: usize) -> Vec<f32> {
     let plane = s.plane(to - from);
     let mut out = vec![0.0; s.k * plane];
     for k in 0..s.k {
         for n in from..to {
-            let source = &y[(n * s.k + k) * s.h * s.w..][..s.h * s.w];
+            let source = &y.data[(n * s.k + k) * s.h * s.w..][..s.h * s.w];
+            let factor = y.factor(n * s.k + k);
             let base = k * plane + s.lead() + (n - from) * s.picture();
             for (i, row) in source.chunks_exact(s.w).enumerate() {
-                out[base + i * s.row()..][..s.w].copy_from_slice(row);
+                scaled(&mut out[base + i * s.row()..][..s.w], row, factor);
             }
         }
     }
@@ -145,14 +179,21 @@ fn groups(s: &Shape) -> Vec<(usize, usize)> {
     (0..s.n).step_by(g).map(|from| (from, (from + g).min(s.n))).collect()
 }
 
-/// F: y = conv(x, w).
+/// F: y = conv(x, w). `finish(row, n * K + k)` may change each row of y while it is in the cache: factors, bias,
+/// activation.
 ///
 /// # Panics
 /// If a slice does not have the size that `s` says.
-pub fn forward(isa: Isa, s: &Shape, x: &[f32], w: &[f32]) -> Vec<f32> {
+pub fn forward(
+    isa: Isa,
+    s: &Shape,
+    x: Operand<'_>,
+    w: &[f32],
+    finish: impl Fn(&mut [f32], usize) + Sync,
+) -> Vec<f32> {
     let (xh, xw) = s.x_size();
     let taps = s.c * s.size * s.size;
-    assert_eq!(x.len(), s.n * s.c * xh * xw);
+    x.check(s.n * s.c, xh * xw);
     assert_eq!(w.len(), s.k * taps);
     let packed = Packed::new(isa, s.k, taps, |k, r| w[k * taps + r]);
     let mut y = vec![0.0; s.n * s.k * s.h * s.w];
@@ -167,19 +208,26 @@ pub fn forward(isa: Isa, s: &Shape, x: &[f32], w: &[f32]) -> Vec<f32> {
         for (i, row) in y.chunks_exact_mut(s.w).enumerate() {
             let (n, k, i) = (i / (s.k * s.h), (i / s.h) % s.k, i % s.h);
             row.copy_from_slice(&out[k * stride + n * s.picture() + i * s.row()..][..s.w]);
+            finish(row, (from + n) * s.k + k);
         }
     });
     y
 }
 
-/// T: the adjoint in x, `x = conv^T(y, w)`.
+/// T: the adjoint in x, `x = conv^T(y, w)`. `finish(row, n * C + c)` as in [`forward`].
 ///
 /// # Panics
 /// If a slice does not have the size that `s` says.
-pub fn transposed(isa: Isa, s: &Shape, y: &[f32], w: &[f32]) -> Vec<f32> {
+pub fn transposed(
+    isa: Isa,
+    s: &Shape,
+    y: Operand<'_>,
+    w: &[f32],
+    finish: impl Fn(&mut [f32], usize) + Sync,
+) -> Vec<f32> {
     let (xh, xw) = s.x_size();
     let area = s.size * s.size;
-    assert_eq!(y.len(), s.n * s.k * s.h * s.w);
+    y.check(s.n * s.k, s.h * s.w);
     assert_eq!(w.len(), s.k * s.c * area);
     // One product for each phase of x: which taps (a, b) reach it, and how far back their y lies.
     let phases: Vec<Vec<(usize, usize)>> = match s.geometry {
@@ -232,6 +280,9 @@ pub fn transposed(isa: Isa, s: &Shape, y: &[f32], w: &[f32]) -> Vec<f32> {
                 }
             }
         }
+        for (i, row) in x.chunks_exact_mut(xw).enumerate() {
+            finish(row, from * s.c + i / xh);
+        }
     });
     x
 }
@@ -240,11 +291,11 @@ pub fn transposed(isa: Isa, s: &Shape, y: &[f32], w: &[f32]) -> Vec<f32> {
 ///
 /// # Panics
 /// If a slice does not have the size that `s` says.
-pub fn weight_gradient(isa: Isa, s: &Shape, x: &[f32], y: &[f32]) -> Vec<f32> {
+pub fn weight_gradient(isa: Isa, s: &Shape, x: Operand<'_>, y: Operand<'_>) -> Vec<f32> {
     let (xh, xw) = s.x_size();
     let taps = s.c * s.size * s.size;
-    assert_eq!(x.len(), s.n * s.c * xh * xw);
-    assert_eq!(y.len(), s.n * s.k * s.h * s.w);
+    x.check(s.n * s.c, xh * xw);
+    y.check(s.n * s.k, s.h * s.w);
     let parts: Vec<Vec<f32>> = groups(s)
         .into_par_iter()
         .map(|(from, to)| {
@@ -324,7 +375,7 @@ mod tests {
                 let x = values(s.n * s.c * xh * xw, 1);
                 let w = values(s.k * s.c * s.size * s.size, 2);
                 let g = values(s.n * s.k * s.h * s.w, 3);
-                let y = forward(isa, s, &x, &w);
+                let y = forward(isa, s, Operand::plain(&x), &w, |_, _| ());
                 let e = naive(s, &x, &w);
                 for (a, b) in y.iter().zip(&e) {
                     assert!((f64::from(*a) - b).abs() < 1e-4, "{isa:?} {s:?}");
@@ -332,7 +383,7 @@ mod tests {
                 // <g, F x> is linear in x and in w: its exact derivatives are T and W. Check every entry by
                 // putting unit vectors through the definition.
                 let dot = |y: &[f64]| y.iter().zip(&g).map(|(a, b)| a * f64::from(*b)).sum::<f64>();
-                let gx = transposed(isa, s, &g, &w);
+                let gx = transposed(isa, s, Operand::plain(&g), &w, |_, _| ());
                 for i in (0..x.len()).step_by(x.len() / 40 + 1) {
                     let mut unit = vec![0.0; x.len()];
                     unit[i] = 1.0;
@@ -341,7 +392,7 @@ mod tests {
                         "{isa:?} {s:?} x {i}"
                     );
                 }
-                let gw = weight_gradient(isa, s, &x, &g);
+                let gw = weight_gradient(isa, s, Operand::plain(&x), Operand::plain(&g));
                 for i in (0..w.len()).step_by(w.len() / 40 + 1) {
                     let mut unit = vec![0.0; w.len()];
                     unit[i] = 1.0;

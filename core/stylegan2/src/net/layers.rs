@@ -82,14 +82,15 @@ impl Conv {
             gain *= f64::from(self.act.gain);
         }
         let weight = (&self.weight * gain)?;
-        let y = match (self.resize, size) {
-            (Resize::Keep, _) => ops::conv2d(x, &weight)?,
-            (Resize::Halve, 1) => ops::conv2d(&ops::downsample(x)?, &weight)?,
-            (Resize::Halve, _) => ops::conv2d_down(&ops::blur(x, 2, 1.0)?, &weight)?,
+        let (x, down) = match (self.resize, size) {
+            (Resize::Keep, _) => (x.clone(), false),
+            (Resize::Halve, 1) => (ops::downsample(x)?, false),
+            (Resize::Halve, _) => (ops::blur(x, 2, 1.0)?, true),
         };
         match &self.bias {
-            Some(b) => ops::bias_act(&y, b, None, self.act),
-            None => Ok(y),
+            Some(b) => ops::conv2d_bias_act(&x, &weight, b, self.act, down),
+            None if down => ops::conv2d_down(&x, &weight),
+            None => ops::conv2d(&x, &weight),
         }
     }
 }
@@ -166,13 +167,10 @@ impl StyledConv {
         // demodulation d[n,k] = 1 / sqrt(sum over c, a, b of (style[n,c] weight[k,c,a,b])^2 + 1e-8)
         let energy = self.weight.sqr()?.sum((2, 3))?;
         let demod = (style.sqr()?.matmul(&energy.t()?)? + 1e-8)?.sqrt()?.recip()?;
-        let x = ops::scale_channels(x, &style)?;
-        let y = if self.up {
-            ops::blur(&ops::conv2d_up(&x, &self.weight)?, 1, 2.0)?
-        } else {
-            ops::conv2d(&x, &self.weight)?
-        };
-        let y = ops::scale_channels(&y, &demod)?;
+        let mut y = ops::modulated_conv2d(x, &style, &self.weight, &demod, self.up)?;
+        if self.up {
+            y = ops::blur(&y, 1, 2.0)?;
+        }
         let act = Activation::leaky(1.0).clamped(self.clamp);
         let (n, _, h, width) = y.dims4()?;
         let noise = match noise {

@@ -55,6 +55,34 @@ fn split(dims: &[usize]) -> Result<(usize, usize, usize)> {
     }
 }
 
+/// The activation with its constants ready.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Curve {
+    high: f32,
+    low: f32,
+    limit: f32,
+}
+
+impl Curve {
+    pub(super) fn new(a: Activation) -> Self {
+        Self { high: a.gain, low: if a.leaky { a.gain * SLOPE } else { a.gain }, limit: a.limit() }
+    }
+    #[inline(always)]
+    pub(super) fn at(&self, v: f32) -> f32 {
+        (v * if v >= 0.0 { self.high } else { self.low }).clamp(-self.limit, self.limit)
+    }
+}
+
+/// The gradient g of the activation's result y, taken back to its argument.
+pub(super) fn gradient(g: &Tensor, y: &Tensor, act: Activation) -> Result<Tensor> {
+    g.contiguous()?.apply_op2(&y.detach(), ActGrad(act))
+}
+
+/// Sum over all axes but the channels.
+pub(super) fn channel_sum(x: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(ChannelSum)
+}
+
 fn forward(
     a: Activation,
     x: &[f32],
@@ -62,8 +90,8 @@ fn forward(
     noise: Option<&[f32]>,
     (c, inner): (usize, usize),
 ) -> Vec<f32> {
-    let (limit, low) = (a.limit(), if a.leaky { a.gain * SLOPE } else { a.gain });
-    let act = |v: f32| (v * if v >= 0.0 { a.gain } else { low }).clamp(-limit, limit);
+    let curve = Curve::new(a);
+    let act = |v: f32| curve.at(v);
     let mut out = vec![0.0; x.len()];
     out.par_chunks_mut(inner).with_min_len(4096 / inner.min(4096) + 1).enumerate().for_each(|(i, o)| {
         let (x, b) = (&x[i * inner..(i + 1) * inner], b[i % c]);

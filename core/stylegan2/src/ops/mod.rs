@@ -14,7 +14,7 @@ mod fir;
 mod scale;
 
 pub use act::{Activation, bias_act};
-pub use conv::{conv2d, conv2d_down, conv2d_up};
+pub use conv::{conv2d, conv2d_bias_act, conv2d_down, conv2d_up, modulated_conv2d};
 pub use fir::{blur, downsample, upsample};
 pub use scale::scale_channels;
 
@@ -38,9 +38,14 @@ pub fn first_order<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// True inside [`first_order`].
+fn is_first_order() -> bool {
+    FIRST_ORDER.with(Cell::get)
+}
+
 /// The tensor as a backward pass should see it.
 fn seen(t: &Tensor) -> Tensor {
-    if FIRST_ORDER.with(Cell::get) { t.detach() } else { t.clone() }
+    if is_first_order() { t.detach() } else { t.clone() }
 }
 
 /// True where our own kernels serve: f32 on the CPU.

@@ -98,6 +98,11 @@ impl CustomOp2 for Dot {
     }
 }
 
+/// Sum over h and w of `a b`, both `[N, C, H, W]` in f32 on the CPU, to `[N, C]`.
+pub(super) fn channel_dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    a.contiguous()?.apply_op2(&b.contiguous()?, Dot)
+}
+
 /// Multiplies each channel by its factor: x `[N, C, H, W]`, s `[N, C]`.
 ///
 /// # Errors
