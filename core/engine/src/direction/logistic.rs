@@ -1,0 +1,221 @@
+//! Logistic regression on standardised codes, by linfa.
+//!
+//! With `z = (w - mean) / std` per coordinate and labels `s = ±1`, linfa minimises (L-BFGS)
+//!
+//! ```text
+//! sum_i log(1 + exp(-s_i (<beta, z_i> + b))) + ||beta||^2 / (2 C)
+//! ```
+//!
+//! which is scikit-learn's `LogisticRegression(C=C)` on standardised data (linfa's `alpha` is 1/C; the intercept is
+//! not penalised). In the raw space the coefficients are `beta / std`; their unit vector is α, their norm the slope
+//! of the latent classifier `c(w) = sigmoid(intercept + slope <w, α>)` (Schutte et al. 2021, section 2.3).
+
+use linfa::DatasetBase;
+use linfa::traits::Fit;
+use linfa_logistic::LogisticRegression;
+use ndarray::{Array1, Array2};
+use serde::Deserialize;
+use shiftlens_api::{Direction, DirectionFinder, Error, LatentCodes, Result, Targets};
+
+/// `params` of `kind = "logistic"`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogisticParams {
+    /// Inverse strength of the L2 penalty, as scikit-learn's `C`: larger trusts the data more.
+    pub c: f64,
+    /// Most iterations of L-BFGS.
+    pub iterations: u64,
+}
+
+impl Default for LogisticParams {
+    fn default() -> Self {
+        Self { c: 1.0, iterations: 1000 }
+    }
+}
+
+impl LogisticParams {
+    /// Decodes and checks `params`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an unknown key or a value out of range.
+    pub fn from_json(params: &serde_json::Value) -> Result<Self> {
+        let p: Self = crate::registry::decode(params)?;
+        if !(p.c.is_finite() && p.c > 0.0) {
+            return Err(Error::Invalid(format!("`c` is {}, expected a positive number", p.c)));
+        }
+        if p.iterations == 0 {
+            return Err(Error::invalid("`iterations` is 0, expected at least 1"));
+        }
+        Ok(p)
+    }
+}
+
+/// The built-in direction finder.
+#[derive(Debug, Clone)]
+pub struct Logistic {
+    params: LogisticParams,
+}
+
+impl Logistic {
+    /// A finder with these parameters.
+    pub fn new(params: LogisticParams) -> Self {
+        Self { params }
+    }
+}
+
+/// Coefficients in the space they were fitted in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted {
+    /// One per feature.
+    pub coefficients: Vec<f64>,
+    /// Logit at the origin.
+    pub intercept: f64,
+}
+
+/// Fits on rows of `x` as they are.
+///
+/// # Errors
+/// [`Error::Invalid`] if a class is missing; [`Error::Component`] if the optimiser fails.
+pub fn fit(x: Array2<f64>, y: &[bool], params: &LogisticParams) -> Result<Fitted> {
+    let positives = y.iter().filter(|v| **v).count();
+    if positives == 0 || positives == y.len() {
+        return Err(Error::Invalid(format!(
+            "logistic regression needs both classes: {positives} of {} samples are positive",
+            y.len()
+        )));
+    }
+    let targets: Array1<bool> = y.iter().copied().collect();
+    let model = LogisticRegression::default()
+        .alpha(1.0 / params.c)
+        .max_iterations(params.iterations)
+        .gradient_tolerance(1e-4)
+        .fit(&DatasetBase::new(x, targets))
+        .map_err(|e| Error::component("logistic regression (linfa)", e))?;
+    // linfa calls one of the two classes positive by its own rule.
+    let sign = if model.labels().pos.class { 1.0 } else { -1.0 };
+    Ok(Fitted {
+        coefficients: model.params().iter().map(|v| sign * v).collect(),
+        intercept: sign * model.intercept(),
+    })
+}
+
+impl DirectionFinder for Logistic {
+    fn find(&mut self, w: &LatentCodes, y: &Targets) -> Result<Direction> {
+        let [n, layers, d] = w.shape();
+        let k = layers * d;
+        let mut x = Array2::from_shape_fn((n, k), |(i, j)| f64::from(w.code(i)[j]));
+        let mean: Vec<f64> = x.columns().into_iter().map(|c| c.sum() / n as f64).collect();
+        let std: Vec<f64> = x
+            .columns()
+            .into_iter()
+            .zip(&mean)
+            .map(|(c, m)| (c.iter().map(|v| (v - m).powi(2)).sum::<f64>() / n as f64).sqrt())
+            // A coordinate that never varies carries nothing: its standardised value is 0.
+            .map(|s| if s > 0.0 { s } else { 1.0 })
+            .collect();
+        for (j, mut column) in x.columns_mut().into_iter().enumerate() {
+            column.mapv_inplace(|v| (v - mean[j]) / std[j]);
+        }
+        let fitted = fit(x, &y.labels(), &self.params)?;
+        let raw: Vec<f64> = fitted.coefficients.iter().zip(&std).map(|(b, s)| b / s).collect();
+        let slope = raw.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let alpha: Vec<f64> = raw.iter().map(|v| v / slope).collect();
+        let projections: Vec<f64> =
+            (0..n).map(|i| w.code(i).iter().zip(&alpha).map(|(w, a)| f64::from(*w) * a).sum()).collect();
+        let (centre, sigma) = moments(&projections);
+        let mut direction =
+            Direction::new(alpha.iter().map(|v| *v as f32).collect(), layers, sigma as f32, centre as f32)?;
+        direction.slope = slope as f32;
+        direction.intercept =
+            (fitted.intercept - raw.iter().zip(&mean).map(|(b, m)| b * m).sum::<f64>()) as f32;
+        Ok(direction)
+    }
+}
+
+/// Mean and (population) standard deviation.
+pub(super) fn moments(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    (mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::golden_stats;
+    use safetensors::SafeTensors;
+
+    fn golden_data() -> (Array2<f64>, Vec<bool>) {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/logreg.safetensors");
+        let bytes = std::fs::read(path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let floats = |name: &str| -> Vec<f32> {
+            let t = file.tensor(name).unwrap();
+            t.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        };
+        let x = floats("logreg.X").iter().map(|v| f64::from(*v)).collect();
+        (
+            Array2::from_shape_vec((1500, 64), x).unwrap(),
+            floats("logreg.y").iter().map(|v| *v == 1.0).collect(),
+        )
+    }
+
+    #[test]
+    fn coefficients_agree_with_scikit_learn() {
+        let (x, y) = golden_data();
+        for (c, fit_of) in golden_stats()["logreg"]["fits"].as_object().unwrap() {
+            let params = LogisticParams { c: c.parse().unwrap(), ..Default::default() };
+            let got = fit(x.clone(), &y, &params).unwrap();
+            let expected: Vec<f64> =
+                fit_of["coef_float64"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+            let scale = expected.iter().fold(0f64, |a, b| a.max(b.abs()));
+            for (g, e) in got.coefficients.iter().zip(&expected) {
+                assert!((g - e).abs() < 1e-4 * scale, "C {c}: {g} {e}");
+            }
+        }
+    }
+
+    #[test]
+    fn back_in_the_raw_space_it_classifies_as_in_the_standardised_one() {
+        let (x, y) = golden_data();
+        // Stretch and move the coordinates: standardising must undo it.
+        let raw: Vec<f32> = x
+            .indexed_iter()
+            .map(|((_, j), v)| (v * (0.1 + j as f64 * 0.05) + 3.0 - j as f64 * 0.1) as f32)
+            .collect();
+        let w = LatentCodes::new([1500, 1, 64], raw).unwrap();
+        let targets = Targets { values: y.iter().map(|v| f32::from(u8::from(*v))).collect(), threshold: 0.5 };
+        let direction = Logistic::new(LogisticParams::default()).find(&w, &targets).unwrap();
+
+        let mut z = x;
+        for mut c in z.columns_mut() {
+            let (m, s) = moments(&c.to_vec());
+            c.mapv_inplace(|v| (v - m) / s);
+        }
+        let plain = fit(z.clone(), &y, &LogisticParams::default()).unwrap();
+        let got = direction.classify(&w).unwrap();
+        for (i, p) in got.iter().enumerate() {
+            let logit =
+                z.row(i).iter().zip(&plain.coefficients).map(|(a, b)| a * b).sum::<f64>() + plain.intercept;
+            let expected = 1.0 / (1.0 + (-logit).exp());
+            assert!((f64::from(*p) - expected).abs() < 2e-3, "{i}: {p} {expected}");
+        }
+        let (mean, sigma) =
+            moments(&direction.project(&w).unwrap().iter().map(|v| f64::from(*v)).collect::<Vec<_>>());
+        assert!(
+            (sigma - f64::from(direction.sigma)).abs() < 1e-4
+                && (mean - f64::from(direction.mean)).abs() < 1e-4
+        );
+    }
+
+    #[test]
+    fn both_classes_and_sane_parameters_are_needed() {
+        let x = Array2::zeros((4, 2));
+        assert!(fit(x, &[true; 4], &LogisticParams::default()).unwrap_err().to_string().contains("4 of 4"));
+        let from = |s: &str| LogisticParams::from_json(&serde_json::from_str(s).unwrap());
+        assert_eq!(from("{}").unwrap(), LogisticParams::default());
+        assert_eq!(from(r#"{"c": 0.1}"#).unwrap().c, 0.1);
+        assert!(from(r#"{"c": -1}"#).is_err());
+        assert!(from(r#"{"C": 1}"#).unwrap_err().to_string().contains("unknown field `C`"));
+    }
+}

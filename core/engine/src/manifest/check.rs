@@ -1,0 +1,404 @@
+//! The second step: meaning. Nothing here opens a file.
+
+use super::problem::{At, Located, ManifestError};
+use super::raw::{RawComponent, RawData, RawDirection, RawManifest};
+use super::read::Sink;
+use super::study::{
+    ComponentSpec, DataSpec, DirectionSpec, GroupBy, ImageSource, Kind, LabelBy, LabelSource, Labels, Marks,
+    ReportSpec, Study, folder_of,
+};
+use super::tree::{Node, Value};
+use crate::nearest::{nearest, suggest};
+use crate::registry::{self, Rules};
+use regex::Regex;
+use std::cell::RefCell;
+use std::path::Path;
+
+/// Samples for the direction where the manifest names no number.
+pub const DEFAULT_SAMPLES: usize = 20_000;
+/// Share held out where the manifest names none.
+pub const DEFAULT_HOLDOUT: f64 = 0.2;
+
+impl RawManifest {
+    /// Gives meaning to the manifest.
+    ///
+    /// # Errors
+    /// Every unknown kind, wrong parameter and contradiction.
+    pub fn check(self, path: &Path) -> Result<Study, ManifestError> {
+        let sink = Sink { sources: &self.sources, problems: RefCell::default() };
+        let built = Checker { raw: &self, sink: &sink, base: folder_of(path) }.study();
+        let problems = sink.problems.into_inner();
+        let (Some(mut study), true) = (built, problems.is_empty()) else {
+            return Err(ManifestError::new(path.display().to_string(), problems));
+        };
+        study.path = path.to_owned();
+        study.sources = self.sources;
+        Ok(study)
+    }
+}
+
+impl Study {
+    /// Reads, parses and checks the manifest at `path`, with `overrides` laid over it.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn open(path: &Path, overrides: &[String]) -> Result<Self, ManifestError> {
+        RawManifest::read(path, overrides)?.check(path)
+    }
+}
+
+struct Checker<'a> {
+    raw: &'a RawManifest,
+    sink: &'a Sink<'a>,
+    base: &'a Path,
+}
+
+impl Checker<'_> {
+    fn study(&self) -> Option<Study> {
+        let raw = self.raw;
+        let mut remarks = Vec::new();
+        let data = self.data(&raw.data);
+        for (name, stem) in &raw.plugins {
+            if name.value.is_empty() || stem.value.is_empty() {
+                self.sink.add(name.at, "an empty name in [plugins]", "write NAME = \"library file stem\"");
+            }
+        }
+        let predictor = self.component("predictor", &raw.predictor, &registry::rules(registry::PREDICTORS));
+        let (target, target_at) = self.target();
+        let generator = raw
+            .generator
+            .as_ref()
+            .map(|c| self.component("generator", c, &registry::rules(registry::GENERATORS)));
+        let encoder =
+            raw.encoder.as_ref().map(|c| self.component("encoder", c, &registry::rules(registry::ENCODERS)));
+        let explainers: Vec<Option<ComponentSpec>> = raw
+            .explainers
+            .iter()
+            .map(|c| self.component("explainer", c, &registry::rules(registry::EXPLAINERS)))
+            .collect();
+        let direction = raw.direction.as_ref().map(|d| self.direction(d));
+
+        let latent = raw.generator.is_some() && raw.encoder.is_some();
+        for (c, spec) in raw.explainers.iter().zip(&explainers) {
+            let shift = spec.as_ref().is_some_and(|s| s.kind == Kind::Builtin(registry::LATENT_SHIFT));
+            for (section, missing) in
+                [("generator", raw.generator.is_none()), ("encoder", raw.encoder.is_none())]
+            {
+                if shift && missing {
+                    self.sink.add(
+                        c.kind.at,
+                        format!("`latent-shift` needs a [{section}], the manifest has none"),
+                        format!("add [{section}] with `kind` and `path`"),
+                    );
+                }
+            }
+        }
+        if !latent && let Some(d) = &raw.direction {
+            let help = "add both, or leave [direction] out";
+            self.sink.add(d.component.at, "[direction] without [generator] and [encoder]", help);
+        }
+        let direction = match direction {
+            None if latent => {
+                remarks.push(format!("no [direction]: logistic on {DEFAULT_SAMPLES} samples, seed 0"));
+                Some(default_direction(raw.predictor.at))
+            }
+            None => None,
+            Some(None) => return None,
+            Some(d) => d,
+        };
+        let report = self.report();
+        let flat = |x: Option<Option<ComponentSpec>>| match x {
+            None => Some(None),
+            Some(x) => x.map(Some),
+        };
+        Some(Study {
+            name: raw.name.value.clone(),
+            path: Default::default(),
+            data: data?,
+            predictor: predictor?,
+            generator: flat(generator)?,
+            encoder: flat(encoder)?,
+            direction,
+            explainers: explainers.into_iter().collect::<Option<_>>()?,
+            report,
+            target,
+            remarks,
+            sources: Default::default(),
+            images_at: raw.data.images.at,
+            target_at,
+        })
+    }
+
+    fn data(&self, raw: &RawData) -> Option<DataSpec> {
+        let images = ImageSource::new(self.base, &raw.images.value);
+        let csv = matches!(images, ImageSource::Csv(_));
+        let column = |c: &Located<String>| {
+            if !csv {
+                self.sink.add(c.at, "a `column` needs `images` to be a CSV file", "");
+            }
+            c.value.clone()
+        };
+        let labels = raw.labels.as_ref().map(|l| {
+            let by = match (l.from.value.as_str(), &l.column) {
+                ("folder", None) => Some(LabelBy::Folder),
+                ("column", Some(c)) => Some(LabelBy::Column(column(c))),
+                ("folder", Some(c)) => {
+                    self.sink.add(c.at, "`column` with `from = \"folder\"`", "write from = \"column\"");
+                    None
+                }
+                ("column", None) => {
+                    self.sink.add(l.from.at, "`from = \"column\"` without `column`", "name the CSV's column");
+                    None
+                }
+                (other, _) => {
+                    let message = format!("`from` of the labels is \"{other}\"");
+                    self.sink.add(l.from.at, message, suggest(other, &["folder", "column"]));
+                    None
+                }
+            };
+            let values = |v: &[Located<String>]| v.iter().map(|v| v.value.clone()).collect::<Vec<_>>();
+            for v in &l.positive.value {
+                if l.negative.value.iter().any(|n| n.value == v.value) {
+                    self.sink.add(v.at, format!("\"{}\" is both positive and negative", v.value), "");
+                }
+            }
+            by.map(|by| Labels {
+                by,
+                positive: values(&l.positive.value),
+                negative: values(&l.negative.value),
+            })
+        });
+        let group = match (&raw.group_file_name, &raw.group_column) {
+            (Some(r), None) => match Regex::new(&r.value) {
+                Ok(r) => Some(GroupBy::FileName(r)),
+                Err(e) => {
+                    self.sink.add(r.at, format!("not a regular expression: {e}"), "");
+                    None
+                }
+            },
+            (None, Some(c)) => Some(GroupBy::Column(column(c))),
+            (Some(r), Some(_)) => {
+                self.sink.add(r.at, "`group` names both `file-name` and `column`", "keep one");
+                None
+            }
+            (None, None) => None,
+        };
+        let limit = raw.limit.as_ref().map(|l| l.value as usize);
+        match labels {
+            Some(None) => None,
+            labels => {
+                Some(DataSpec { images, labels: labels.flatten(), group, limit, synthetic: raw.synthetic })
+            }
+        }
+    }
+
+    /// `output.target` of the predictor, for every kind of predictor.
+    fn target(&self) -> (Option<String>, Option<At>) {
+        let Some(Node { value: Value::Table(t), .. }) = &self.raw.predictor.output else {
+            return (None, None);
+        };
+        match t.iter().find(|(k, _)| k.name == "target").map(|(_, v)| v) {
+            Some(Node { value: Value::Str(s), at }) => (Some(s.clone()), Some(*at)),
+            Some(n) => {
+                let message = format!("`target` in [predictor] is {}, expected a class name", n.kind());
+                self.sink.add(n.at, message, "");
+                (None, Some(n.at))
+            }
+            None => (None, None),
+        }
+    }
+
+    fn kind(&self, role: &str, raw: &RawComponent, rules: &[Rules]) -> Option<Kind> {
+        let kind = &raw.kind;
+        if let Some(name) = kind.value.strip_prefix("plugin:") {
+            if let Some((_, library)) = self.raw.plugins.iter().find(|(n, _)| n.value == name) {
+                return Some(Kind::Plugin { name: name.into(), library: library.value.clone() });
+            }
+            let names: Vec<&str> = self.raw.plugins.iter().map(|(n, _)| n.value.as_str()).collect();
+            let help = match (nearest(name, names.iter().copied()), names.is_empty()) {
+                (Some(near), _) => {
+                    format!("did you mean `plugin:{near}`? [plugins] has: {}", names.join(", "))
+                }
+                (None, false) => format!("[plugins] has: {}", names.join(", ")),
+                (None, true) => format!("add it: [plugins] with {name} = \"library file stem\""),
+            };
+            self.sink.add(kind.at, format!("no plugin called `{name}` in [plugins]"), help);
+            return None;
+        }
+        if let Some(r) = rules.iter().find(|r| r.kind == kind.value) {
+            return Some(Kind::Builtin(r.kind));
+        }
+        let mut valid: Vec<&str> = rules.iter().map(|r| r.kind).collect();
+        let help = if self.raw.plugins.iter().any(|(n, _)| n.value == kind.value) {
+            format!("`{0}` is a plugin: write kind = \"plugin:{0}\"", kind.value)
+        } else {
+            valid.push("plugin:NAME");
+            suggest(&kind.value, &valid)
+        };
+        self.sink.add(kind.at, format!("unknown kind of {role}: \"{}\"", kind.value), help);
+        None
+    }
+
+    fn component(&self, role: &'static str, raw: &RawComponent, rules: &[Rules]) -> Option<ComponentSpec> {
+        let kind = self.kind(role, raw, rules)?;
+        let rule = rules.iter().find(|r| Kind::Builtin(r.kind) == kind);
+        let refuse = |key: &str, at: Option<At>| {
+            if let Some(at) = at {
+                self.sink.add(at, format!("`{key}` does not apply to kind \"{kind}\""), "leave it out");
+            }
+        };
+        let needs_path = rule.is_some_and(|r| r.path);
+        match (&raw.path, needs_path) {
+            (None, true) => {
+                let message = format!("{} of kind \"{kind}\" lacks the key `path`", raw.section);
+                self.sink.add(raw.at, message, "name the model file, relative to the manifest");
+            }
+            (Some(p), false) => refuse("path", Some(p.at)),
+            _ => {}
+        }
+        if rule.is_some_and(|r| !r.path) {
+            refuse("sha256", raw.sha256.as_ref().map(|s| s.at));
+        }
+        if role != "predictor" && !matches!(kind, Kind::Builtin("onnx")) {
+            refuse("input", raw.input.as_ref().map(|n| n.at));
+            refuse("output", raw.output.as_ref().map(|n| n.at));
+        }
+        if !rule.is_some_and(|r| r.device) {
+            refuse("device", raw.device.as_ref().map(|d| d.at));
+        }
+        if let Some(pin) = &raw.sha256
+            && !(pin.value.len() == 64 && pin.value.bytes().all(|b| b.is_ascii_hexdigit()))
+        {
+            self.sink.add(pin.at, "`sha256` is not a sha256 sum", "expected 64 hexadecimal digits");
+        }
+        let device = raw.device.as_ref().map_or("cpu", |d| d.value.as_str());
+        let number = device.strip_prefix("cuda:").map(str::parse::<usize>);
+        if !(device == "cpu" || device == "cuda" || matches!(number, Some(Ok(_)))) {
+            let at = raw.device.as_ref().map_or(raw.at, |d| d.at);
+            self.sink.add(at, format!("unknown device \"{device}\""), suggest(device, &["cpu", "cuda:0"]));
+        }
+        let params = raw.params.as_ref().map_or_else(|| serde_json::json!({}), Node::json);
+        if !params.is_object() {
+            let at = raw.params.as_ref().map_or(raw.at, |p| p.at);
+            self.sink.add(
+                at,
+                format!("`params` of {} is no table", raw.section),
+                "write params = { key = value }",
+            );
+            return None;
+        }
+        let spec = ComponentSpec {
+            role,
+            kind,
+            path: raw.path.as_ref().map(|p| self.base.join(&p.value)),
+            shown_path: raw.path.as_ref().map(|p| p.value.clone()),
+            pin: raw.sha256.as_ref().map(|p| p.value.to_lowercase()),
+            device: if device == "cuda" { "cuda:0".into() } else { device.into() },
+            params,
+            input: raw.input.as_ref().map(Node::json),
+            output: raw.output.as_ref().map(Node::json),
+            marks: Marks {
+                section: raw.at,
+                kind: raw.kind.at,
+                path: raw.path.as_ref().map(|p| p.at),
+                pin: raw.sha256.as_ref().map(|p| p.at),
+                device: raw.device.as_ref().map(|p| p.at),
+                nodes: [&raw.params, &raw.input, &raw.output].into_iter().flatten().cloned().collect(),
+            },
+        };
+        if let Some(rule) = rule
+            && let Err(e) = (rule.check)(&spec)
+        {
+            let message = e.to_string();
+            self.sink.add(
+                spec.marks.blame(&message),
+                format!("{}: {message}", raw.section),
+                help_on_field(&message),
+            );
+        }
+        Some(spec)
+    }
+
+    fn direction(&self, raw: &RawDirection) -> Option<DirectionSpec> {
+        let finder = self.component("direction", &raw.component, &registry::rules(registry::DIRECTIONS));
+        let labels = match raw.labels.as_ref().map(|l| (l.value.as_str(), l.at)) {
+            None | Some(("predictor", _)) => LabelSource::Predictor,
+            Some(("truth", at)) => {
+                if self.raw.data.labels.is_none() {
+                    let help = "add `labels` to [data], or use labels = \"predictor\"";
+                    self.sink.add(at, "`labels = \"truth\"` needs ground truth", help);
+                }
+                LabelSource::Truth
+            }
+            Some((other, at)) => {
+                let help = suggest(other, &["predictor", "truth"]);
+                self.sink.add(at, format!("`labels` in [direction] is \"{other}\""), help);
+                LabelSource::Predictor
+            }
+        };
+        let share = |x: &Option<Located<f64>>, default: f64, what: &str| match x {
+            Some(h) if h.value > 0.0 && h.value < 1.0 => h.value,
+            Some(h) => {
+                self.sink.add(
+                    h.at,
+                    format!("`{what}` is {}, expected a number between 0 and 1", h.value),
+                    "",
+                );
+                default
+            }
+            None => default,
+        };
+        Some(DirectionSpec {
+            finder: finder?,
+            labels,
+            samples: raw.samples.as_ref().map_or(DEFAULT_SAMPLES, |s| s.value as usize),
+            seed: raw.seed.as_ref().map_or(0, |s| s.value),
+            holdout: share(&raw.holdout, DEFAULT_HOLDOUT, "holdout"),
+            threshold: share(&raw.threshold, 0.5, "threshold") as f32,
+        })
+    }
+
+    fn report(&self) -> ReportSpec {
+        const FORMATS: [&str; 3] = ["html", "csv", "gif"];
+        let Some(formats) = &self.raw.formats else { return ReportSpec { html: true, csv: true, gif: true } };
+        for f in formats {
+            if !FORMATS.contains(&f.value.as_str()) {
+                let message = format!("unknown report format \"{}\"", f.value);
+                self.sink.add(f.at, message, suggest(&f.value, &FORMATS));
+            }
+        }
+        let has = |name: &str| formats.iter().any(|f| f.value == name);
+        ReportSpec { html: has("html"), csv: has("csv"), gif: has("gif") }
+    }
+}
+
+/// Turns serde's ``unknown field `stepz`, expected `steps` or `range` `` into a suggestion.
+fn help_on_field(message: &str) -> String {
+    let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match words.split_first() {
+        Some((found, valid)) if message.contains("unknown ") && !valid.is_empty() => suggest(found, valid),
+        _ => String::new(),
+    }
+}
+
+fn default_direction(at: At) -> DirectionSpec {
+    DirectionSpec {
+        finder: ComponentSpec {
+            role: "direction",
+            kind: Kind::Builtin(registry::LOGISTIC),
+            path: None,
+            shown_path: None,
+            pin: None,
+            device: "cpu".into(),
+            params: serde_json::json!({}),
+            input: None,
+            output: None,
+            marks: Marks { section: at, kind: at, path: None, pin: None, device: None, nodes: Vec::new() },
+        },
+        labels: LabelSource::Predictor,
+        samples: DEFAULT_SAMPLES,
+        seed: 0,
+        holdout: DEFAULT_HOLDOUT,
+        threshold: 0.5,
+    }
+}

@@ -1,0 +1,25 @@
+//! The manifest: a TOML file that names a study's data, models and explainers.
+//!
+//! Reading has two steps. [`RawManifest::parse`] only validates: keys, types, nothing else. [`RawManifest::check`]
+//! gives meaning: kinds are known, parameters decode, paths are resolved relative to the manifest; the result is a
+//! [`Study`], and only a study runs. Neither step touches the models; [`Study::load`] does.
+//!
+//! Every mistake is a [`Problem`]: file, line, what was found, what was expected, the nearest valid name. All
+//! mistakes of a step are answered together.
+
+mod check;
+mod problem;
+mod raw;
+mod read;
+mod study;
+mod tree;
+
+pub use problem::{At, Located, ManifestError, Problem, Sources};
+pub use raw::{RawComponent, RawData, RawDirection, RawLabels, RawManifest};
+pub use study::{
+    ComponentSpec, DataSpec, DirectionSpec, GroupBy, ImageSource, Kind, LabelBy, LabelSource, Labels,
+    ReportSpec, Study,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,324 @@
+//! The first step: keys and types.
+
+use super::problem::{At, Located, ManifestError, Problem, Sources};
+use super::read::{Sink, Table};
+use super::tree::{self, Node, Value};
+use std::cell::RefCell;
+use std::path::Path;
+
+/// The manifest schema that this version reads.
+pub const SCHEMA: u64 = 1;
+
+/// A manifest whose keys and types are right.
+#[derive(Debug)]
+pub struct RawManifest {
+    /// The texts, for messages.
+    pub sources: Sources,
+    /// `name`.
+    pub name: Located<String>,
+    /// `[data]`.
+    pub data: RawData,
+    /// `[predictor]`.
+    pub predictor: RawComponent,
+    /// `[generator]`.
+    pub generator: Option<RawComponent>,
+    /// `[encoder]`.
+    pub encoder: Option<RawComponent>,
+    /// `[direction]`.
+    pub direction: Option<RawDirection>,
+    /// `[[explainer]]`, in order.
+    pub explainers: Vec<RawComponent>,
+    /// `[plugins]`: name and file stem.
+    pub plugins: Vec<(Located<String>, Located<String>)>,
+    /// `report.formats`.
+    pub formats: Option<Vec<Located<String>>>,
+}
+
+/// `[data]`.
+#[derive(Debug)]
+pub struct RawData {
+    /// A folder, a CSV file or a glob.
+    pub images: Located<String>,
+    /// Ground truth.
+    pub labels: Option<RawLabels>,
+    /// `group.file-name`: a regular expression.
+    pub group_file_name: Option<Located<String>>,
+    /// `group.column`: a column of the CSV.
+    pub group_column: Option<Located<String>>,
+    /// At most so many images, evenly spread over the sorted list.
+    pub limit: Option<Located<u64>>,
+    /// True if the images were drawn from a generator.
+    pub synthetic: bool,
+}
+
+/// `data.labels`.
+#[derive(Debug)]
+pub struct RawLabels {
+    /// `folder` or `column`.
+    pub from: Located<String>,
+    /// The CSV's column.
+    pub column: Option<Located<String>>,
+    /// Values that mean the target class.
+    pub positive: Located<Vec<Located<String>>>,
+    /// Values that mean it is absent.
+    pub negative: Located<Vec<Located<String>>>,
+}
+
+/// A section that names a component.
+#[derive(Debug)]
+pub struct RawComponent {
+    /// The section in messages: `[predictor]`.
+    pub section: String,
+    /// Where the section stands.
+    pub at: At,
+    /// `kind`.
+    pub kind: Located<String>,
+    /// `path`.
+    pub path: Option<Located<String>>,
+    /// `sha256`.
+    pub sha256: Option<Located<String>>,
+    /// `device`.
+    pub device: Option<Located<String>>,
+    /// `input`, as it stands.
+    pub input: Option<Node>,
+    /// `output`, as it stands.
+    pub output: Option<Node>,
+    /// `params`, as they stand.
+    pub params: Option<Node>,
+}
+
+/// `[direction]`.
+#[derive(Debug)]
+pub struct RawDirection {
+    /// The finder.
+    pub component: RawComponent,
+    /// `labels`: `predictor` or `truth`.
+    pub labels: Option<Located<String>>,
+    /// Codes to sample.
+    pub samples: Option<Located<u64>>,
+    /// Seed of the codes.
+    pub seed: Option<Located<u64>>,
+    /// Share of the codes held out.
+    pub holdout: Option<Located<f64>>,
+    /// Score from which f says yes.
+    pub threshold: Option<Located<f64>>,
+}
+
+impl RawManifest {
+    /// Reads and parses the file at `path`, with `overrides` (`direction.samples=500`) laid over it.
+    ///
+    /// # Errors
+    /// Every mistake in keys and types, or that the file cannot be read.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<Self, ManifestError> {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&name, &text, overrides),
+            Err(e) => {
+                let mut sources = Sources::default();
+                let source = sources.add(&name, "");
+                let at = At { source, start: 0, end: 0 };
+                let help = "give the path of a TOML manifest, for example manifests/phantom.toml";
+                Err(ManifestError::new(
+                    &name,
+                    vec![sources.problem(at, format!("cannot read the manifest: {e}"), help)],
+                ))
+            }
+        }
+    }
+
+    /// Parses `text`, called `name` in messages.
+    ///
+    /// # Errors
+    /// Every mistake in keys and types.
+    pub fn parse(name: &str, text: &str, overrides: &[String]) -> Result<Self, ManifestError> {
+        let mut sources = Sources::default();
+        let source = sources.add(name, text);
+        let fail = |problems| ManifestError::new(name, problems);
+        let mut root = tree::parse(&sources, source, text).map_err(fail)?;
+        for o in overrides {
+            lay_over(&mut sources, &mut root, o).map_err(|p| fail(vec![p]))?;
+        }
+        let sink = Sink { sources: &sources, problems: RefCell::default() };
+        let read = read_root(&root, &sink);
+        let problems = sink.problems.into_inner();
+        match read {
+            Some(build) if problems.is_empty() => Ok(build(sources)),
+            _ => Err(fail(problems)),
+        }
+    }
+}
+
+/// Lays `key.path=value` over the tree. The value is TOML; what is no TOML is taken as a string.
+fn lay_over(sources: &mut Sources, root: &mut Node, text: &str) -> Result<(), Problem> {
+    let source = sources.add("--set", text);
+    let at = At { source, start: 0, end: text.len() };
+    let Some((key, value)) = text.split_once('=') else {
+        return Err(sources.problem(
+            at,
+            "an override without `=`",
+            "write it as --set direction.samples=500",
+        ));
+    };
+    // The value is parsed in place, blanks standing for the key, so that its span is right in `text`.
+    let prefix = format!("v{}=", " ".repeat(key.len().saturating_sub(1)));
+    let leaf = match tree::parse(sources, source, &format!("{prefix}{value}")) {
+        Ok(Node { value: Value::Table(mut t), .. }) if t.len() == 1 => t.remove(0).1,
+        _ => Node { at, value: Value::Str(value.trim().to_owned()) },
+    };
+    let path: Vec<&str> = key.split('.').map(str::trim).collect();
+    root.set(&path, At { end: key.len(), ..at }, leaf).map_err(|e| sources.problem(at, e, ""))
+}
+
+type Build = Box<dyn FnOnce(Sources) -> RawManifest>;
+
+fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
+    let mut t = Table::new("the manifest", root, sink)?;
+    if let Some(n) = t.required("schema", "write `schema = 1` as the first line") {
+        match n.value {
+            Value::Int(i) if i == SCHEMA as i64 => {}
+            _ => {
+                sink.add(n.at, format!("`schema` is not one that this version reads (it reads {SCHEMA})"), "")
+            }
+        }
+    }
+    let name = t.required_string("name", "for example `name = \"knee osteoarthritis\"`");
+    let data = t
+        .required("data", "a study needs `[data]` with `images = \"folder\"`")
+        .and_then(|n| read_data(n, sink));
+    let predictor = t
+        .required(
+            "predictor",
+            "a study needs `[predictor]` with `kind = \"onnx\"` and `path = \"classifier.onnx\"`",
+        )
+        .and_then(|n| read_component("[predictor]", n, sink, true));
+    let generator = t.node("generator").map(|n| read_component("[generator]", n, sink, true));
+    let encoder = t.node("encoder").map(|n| read_component("[encoder]", n, sink, true));
+    let direction = t.node("direction").map(|n| read_direction(n, sink));
+    let explainers =
+        t.required("explainer", "name at least one: `[[explainer]]` with `kind = \"latent-shift\"`");
+    let explainers = explainers.and_then(|n| read_explainers(n, sink));
+    let plugins = t.node("plugins").map(|n| Table::new("[plugins]", n, sink).map(Table::free_strings));
+    let formats = t.node("report").map(|n| {
+        let mut r = Table::new("[report]", n, sink)?;
+        let formats = r.strings("formats");
+        r.finish();
+        Some(formats)
+    });
+    t.finish();
+    let (name, data, predictor, explainers) = (name?, data?, predictor?, explainers?);
+    let (generator, encoder, direction) = (flat(generator)?, flat(encoder)?, flat(direction)?);
+    let plugins = flat(plugins)?.unwrap_or_default();
+    let formats = flat(formats)?.flatten().map(|f| f.value);
+    Some(Box::new(move |sources| RawManifest {
+        sources,
+        name,
+        data,
+        predictor,
+        generator,
+        encoder,
+        direction,
+        explainers,
+        plugins,
+        formats,
+    }))
+}
+
+/// Absent is fine, present but broken is not.
+#[allow(clippy::option_option)]
+fn flat<T>(x: Option<Option<T>>) -> Option<Option<T>> {
+    match x {
+        None => Some(None),
+        Some(None) => None,
+        Some(Some(v)) => Some(Some(v)),
+    }
+}
+
+fn read_data(node: &Node, sink: &Sink<'_>) -> Option<RawData> {
+    let mut t = Table::new("[data]", node, sink)?;
+    let images = t
+        .required_string("images", "a folder, a CSV with a `path` column, or a glob such as \"knees/*.png\"");
+    let labels = t.node("labels").map(|n| {
+        let mut l = Table::new("`labels` in [data]", n, sink)?;
+        let from =
+            l.required_string("from", "\"folder\" (the folder an image lies in) or \"column\" (of the CSV)");
+        let column = l.string("column");
+        let positive = l.strings("positive");
+        let negative = l.strings("negative");
+        for (key, found) in [("positive", &positive), ("negative", &negative)] {
+            if found.is_none() {
+                sink.add(
+                    l.at(),
+                    format!("`labels` in [data] lacks the key `{key}`"),
+                    "a list such as [\"3\", \"4\"]",
+                );
+            }
+        }
+        l.finish();
+        Some(RawLabels { from: from?, column, positive: positive?, negative: negative? })
+    });
+    let group = t.node("group").map(|n| {
+        let mut g = Table::new("`group` in [data]", n, sink)?;
+        let both = (g.string("file-name"), g.string("column"));
+        g.finish();
+        Some(both)
+    });
+    let limit = t.count("limit", 1);
+    let synthetic = t.flag("synthetic");
+    t.finish();
+    let (group_file_name, group_column) = flat(group)?.unwrap_or_default();
+    Some(RawData { images: images?, labels: flat(labels)?, group_file_name, group_column, limit, synthetic })
+}
+
+fn component_of(section: &str, t: &mut Table<'_>, input_output: bool) -> Option<RawComponent> {
+    let kind = t.required_string("kind", "a built-in kind, or \"plugin:NAME\" with NAME in [plugins]");
+    let (path, sha256, device) = (t.string("path"), t.string("sha256"), t.string("device"));
+    let params = t.node("params").cloned();
+    let (input, output) =
+        if input_output { (t.node("input").cloned(), t.node("output").cloned()) } else { (None, None) };
+    Some(RawComponent {
+        section: section.into(),
+        at: t.at(),
+        kind: kind?,
+        path,
+        sha256,
+        device,
+        input,
+        output,
+        params,
+    })
+}
+
+fn read_component(section: &str, node: &Node, sink: &Sink<'_>, input_output: bool) -> Option<RawComponent> {
+    let mut t = Table::new(section, node, sink)?;
+    let component = component_of(section, &mut t, input_output);
+    t.finish();
+    component
+}
+
+fn read_direction(node: &Node, sink: &Sink<'_>) -> Option<RawDirection> {
+    let mut t = Table::new("[direction]", node, sink)?;
+    let component = component_of("[direction]", &mut t, false);
+    let labels = t.string("labels");
+    let (samples, seed) = (t.count("samples", 20), t.count("seed", 0));
+    let (holdout, threshold) = (t.number("holdout"), t.number("threshold"));
+    t.finish();
+    Some(RawDirection { component: component?, labels, samples, seed, holdout, threshold })
+}
+
+fn read_explainers(node: &Node, sink: &Sink<'_>) -> Option<Vec<RawComponent>> {
+    match &node.value {
+        Value::Array(a) if !a.is_empty() => a
+            .iter()
+            .enumerate()
+            .map(|(i, n)| read_component(&format!("[[explainer]] {}", i + 1), n, sink, false))
+            .collect(),
+        _ => {
+            sink.add(
+                node.at,
+                format!("`explainer` is {}, expected `[[explainer]]` sections", node.kind()),
+                "",
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A checked manifest.
+
+use super::problem::{At, ManifestError, Sources};
+use super::tree::Node;
+use regex::Regex;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// A checked manifest: every kind is known, every parameter decodes, every path is resolved.
+#[derive(Debug)]
+pub struct Study {
+    /// The study's name.
+    pub name: String,
+    /// The manifest's file.
+    pub path: PathBuf,
+    /// Where the images come from.
+    pub data: DataSpec,
+    /// f.
+    pub predictor: ComponentSpec,
+    /// G, where the study has a latent space.
+    pub generator: Option<ComponentSpec>,
+    /// E, where the study has a latent space.
+    pub encoder: Option<ComponentSpec>,
+    /// How α is found, where the study has a latent space.
+    pub direction: Option<DirectionSpec>,
+    /// The explainers, in order.
+    pub explainers: Vec<ComponentSpec>,
+    /// What the report is made of.
+    pub report: ReportSpec,
+    /// The class to explain, by name; `None` takes the default (see [`crate::registry::Components`]).
+    pub target: Option<String>,
+    /// What was assumed where the manifest is silent.
+    pub remarks: Vec<String>,
+    pub(crate) sources: Sources,
+    pub(crate) images_at: At,
+    pub(crate) target_at: Option<At>,
+}
+
+impl Study {
+    /// The folder that relative paths start from.
+    pub fn folder(&self) -> &Path {
+        folder_of(&self.path)
+    }
+
+    /// A [`ManifestError`] with one problem at `at`.
+    pub fn problem(&self, at: At, message: impl Into<String>, help: impl Into<String>) -> ManifestError {
+        ManifestError::new(self.path.display().to_string(), vec![self.sources.problem(at, message, help)])
+    }
+
+    /// A complaint about the images, at the place that names them.
+    pub fn images_problem(&self, error: &shiftlens_api::Error) -> ManifestError {
+        self.problem(self.images_at, error.to_string(), "check `images` in [data], or give --images")
+    }
+
+    /// The study's images (see [`crate::data::scan`]).
+    ///
+    /// # Errors
+    /// If there are none, at the place that names them.
+    pub fn items(&self) -> Result<Vec<crate::data::Item>, ManifestError> {
+        crate::data::scan(&self.data).map_err(|e| self.images_problem(&e))
+    }
+
+    /// Takes the images from elsewhere: a folder, CSV or glob, relative to the current folder.
+    pub fn set_images(&mut self, images: &str) {
+        self.data.images = ImageSource::new(Path::new(""), images);
+        self.data.synthetic = false;
+    }
+
+    /// Takes the given files as the images; labels by CSV column no longer apply.
+    pub fn set_files(&mut self, files: Vec<PathBuf>) {
+        self.data.images = ImageSource::Files(files);
+        self.data.limit = None;
+        self.data.synthetic = false;
+    }
+}
+
+/// The folder that a manifest at `path` lies in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    }
+}
+
+/// Where the images come from, what is known about them.
+#[derive(Debug, Clone, Serialize)]
+pub struct DataSpec {
+    /// The files.
+    pub images: ImageSource,
+    /// Ground truth.
+    pub labels: Option<Labels>,
+    /// Groups (patients).
+    pub group: Option<GroupBy>,
+    /// At most so many, evenly spread over the sorted list.
+    pub limit: Option<usize>,
+    /// True if the images were drawn from a generator; the report says so.
+    pub synthetic: bool,
+}
+
+/// Which files.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageSource {
+    /// All image files below a folder.
+    Folder(PathBuf),
+    /// The files that the `path` column names, relative to the CSV.
+    Csv(PathBuf),
+    /// All files that match.
+    Glob(String),
+    /// These.
+    Files(Vec<PathBuf>),
+}
+
+impl ImageSource {
+    /// A CSV by its ending, a glob by its wildcards, else a folder.
+    pub fn new(base: &Path, text: &str) -> Self {
+        let path = base.join(text);
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
+            Self::Csv(path)
+        } else if text.contains(['*', '?', '[']) {
+            Self::Glob(path.display().to_string())
+        } else {
+            Self::Folder(path)
+        }
+    }
+}
+
+/// Ground truth: an image whose value stands in neither list is unlabelled.
+#[derive(Debug, Clone, Serialize)]
+pub struct Labels {
+    /// Where the value comes from.
+    pub by: LabelBy,
+    /// Values that mean the target class.
+    pub positive: Vec<String>,
+    /// Values that mean it is absent.
+    pub negative: Vec<String>,
+}
+
+/// Where a label's value comes from.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelBy {
+    /// The name of the folder that the image lies in.
+    Folder,
+    /// A column of the CSV.
+    Column(String),
+}
+
+/// Where a group's name comes from.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupBy {
+    /// The first capture (or the whole match) of an expression on the file name.
+    FileName(#[serde(serialize_with = "as_text")] Regex),
+    /// A column of the CSV.
+    Column(String),
+}
+
+fn as_text<S: serde::Serializer>(r: &Regex, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(r.as_str())
+}
+
+/// A component's kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// Built in.
+    Builtin(&'static str),
+    /// From a plugin library.
+    Plugin {
+        /// The name after `plugin:`.
+        name: String,
+        /// File stem, from `[plugins]`.
+        library: String,
+    },
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Builtin(k) => f.write_str(k),
+            Self::Plugin { name, .. } => write!(f, "plugin:{name}"),
+        }
+    }
+}
+
+/// A component to be made.
+#[derive(Debug, Clone)]
+pub struct ComponentSpec {
+    /// `predictor`, `generator`, `encoder`, `direction`, `explainer`.
+    pub role: &'static str,
+    /// What makes it.
+    pub kind: Kind,
+    /// The model file, resolved.
+    pub path: Option<PathBuf>,
+    /// The model file as the manifest writes it.
+    pub shown_path: Option<String>,
+    /// The sha256 that the file must have, in lower case.
+    pub pin: Option<String>,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// The component's own parameters, an object.
+    pub params: serde_json::Value,
+    /// `input` of a predictor, as it stands.
+    pub input: Option<serde_json::Value>,
+    /// `output` of a predictor, as it stands.
+    pub output: Option<serde_json::Value>,
+    pub(crate) marks: Marks,
+}
+
+/// Where a component's parts stand.
+#[derive(Debug, Clone)]
+pub(crate) struct Marks {
+    pub section: At,
+    pub kind: At,
+    pub path: Option<At>,
+    pub pin: Option<At>,
+    pub device: Option<At>,
+    pub nodes: Vec<Node>,
+}
+
+impl Marks {
+    /// The place that a component's complaint is about: the first key that it names in backquotes, else the kind.
+    pub fn blame(&self, message: &str) -> At {
+        message
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .find_map(|word| self.nodes.iter().find_map(|n| n.find_key(word)))
+            .unwrap_or(self.kind)
+    }
+}
+
+/// How α is found.
+#[derive(Debug, Clone)]
+pub struct DirectionSpec {
+    /// The finder.
+    pub finder: ComponentSpec,
+    /// What it is fitted to.
+    pub labels: LabelSource,
+    /// Codes to sample.
+    pub samples: usize,
+    /// Seed of the codes.
+    pub seed: u64,
+    /// Share held out for the audit, in (0, 1).
+    pub holdout: f64,
+    /// Score from which f says yes.
+    pub threshold: f32,
+}
+
+/// What a direction is fitted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelSource {
+    /// f(G(w)) at the threshold, on sampled codes (Schutte et al. 2021, section 2.3).
+    Predictor,
+    /// Ground truth on the codes E(x) of the labelled images.
+    Truth,
+}
+
+/// What the report is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ReportSpec {
+    /// `report.html`.
+    pub html: bool,
+    /// `cases.csv`.
+    pub csv: bool,
+    /// An animation per series.
+    pub gif: bool,
+}

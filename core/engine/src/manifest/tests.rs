@@ -1,0 +1,202 @@
+use super::*;
+use std::path::Path;
+
+const GOOD: &str = r#"
+schema = 1
+name = "knee osteoarthritis"
+[data]
+images = "images"
+labels = { from = "folder", positive = ["3", 4], negative = ["0"] }
+group = { file-name = '^(\d+)[LR]' }
+[predictor]
+kind = "onnx"
+path = "classifier.onnx"
+input = { layout = "nchw", size = [128, 128], channels = 1, mean = [0.5], std = [0.25], resize = "bilinear" }
+output = { activation = "sigmoid", classes = ["healthy", "osteoarthritis"], target = "osteoarthritis" }
+[generator]
+kind = "stylegan2"
+path = "generator.safetensors"
+[encoder]
+kind = "stylegan2-encoder"
+path = "encoder.safetensors"
+[direction]
+kind = "logistic"
+samples = 20000
+seed = 7
+[[explainer]]
+kind = "latent-shift"
+params = { steps = 9, range = "calibrated" }
+[[explainer]]
+kind = "plugin:gradcam"
+params = { method = "gradcam" }
+[plugins]
+gradcam = "shiftlens_gradcam"
+[report]
+formats = ["html", "csv", "gif"]
+"#;
+
+fn open(text: &str, overrides: &[&str]) -> Result<Study, ManifestError> {
+    let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
+    RawManifest::parse("study.toml", text, &overrides)?.check(Path::new("studies/study.toml"))
+}
+
+/// The message for GOOD with `from` replaced by `to`.
+fn mistake(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    open(&GOOD.replace(from, to), &[]).expect_err(to).to_string()
+}
+
+#[test]
+fn a_good_manifest_becomes_a_study() {
+    let s = open(GOOD, &[]).unwrap();
+    assert_eq!(s.data.images, ImageSource::Folder("studies/images".into()));
+    assert_eq!(s.data.labels.as_ref().unwrap().positive, ["3", "4"]);
+    assert_eq!(s.predictor.path.as_deref(), Some(Path::new("studies/classifier.onnx")));
+    assert_eq!(s.target.as_deref(), Some("osteoarthritis"));
+    let d = s.direction.as_ref().unwrap();
+    assert_eq!((d.samples, d.seed, d.holdout, d.threshold), (20_000, 7, 0.2, 0.5));
+    assert_eq!(s.explainers[1].kind.to_string(), "plugin:gradcam");
+    assert_eq!(s.explainers[1].params, serde_json::json!({ "method": "gradcam" }));
+    assert!(s.report.html && s.report.csv && s.report.gif);
+    assert_eq!(s.generator.as_ref().unwrap().device, "cpu");
+}
+
+#[test]
+fn what_is_left_out_is_assumed_and_said() {
+    let text = GOOD.replace("[direction]\nkind = \"logistic\"\nsamples = 20000\nseed = 7\n", "");
+    let s = open(&text, &[]).unwrap();
+    assert_eq!(s.direction.unwrap().samples, 20_000);
+    assert!(s.remarks[0].contains("no [direction]"));
+}
+
+#[test]
+fn every_mistake_has_a_place_and_a_suggestion() {
+    let cases = [
+        (
+            "kind = \"stylegan2\"",
+            "kind = \"stylgan2\"",
+            "study.toml:14:8: unknown kind of generator: \"stylgan2\" (did you mean `stylegan2`?",
+        ),
+        (
+            "kind = \"stylegan2-encoder\"",
+            "kind = \"projection\"",
+            "expected one of: stylegan2-encoder, onnx, plugin:NAME",
+        ),
+        ("[predictor]", "[predictr]", "unknown key `predictr` in the manifest (did you mean `predictor`?"),
+        (
+            "samples = 20000",
+            "sample = 20000",
+            "study.toml:21:1: unknown key `sample` in [direction] (did you mean `samples`?",
+        ),
+        (
+            "samples = 20000",
+            "samples = \"many\"",
+            "`samples` in [direction] is a string, expected a whole number of at least 20",
+        ),
+        ("samples = 20000", "samples = -5", "expected a whole number of at least 20"),
+        ("path = \"classifier.onnx\"\n", "", "[predictor] of kind \"onnx\" lacks the key `path`"),
+        ("steps = 9", "steps = 8", "`steps` is 8, expected an odd number"),
+        (
+            "steps = 9",
+            "stepz = 9",
+            "unknown field `stepz`, expected `steps` or `range` (did you mean `steps`?",
+        ),
+        (
+            "plugin:gradcam",
+            "plugin:gradcan",
+            "no plugin called `gradcan` in [plugins] (did you mean `plugin:gradcam`?",
+        ),
+        (
+            "kind = \"plugin:gradcam\"",
+            "kind = \"gradcam\"",
+            "`gradcam` is a plugin: write kind = \"plugin:gradcam\"",
+        ),
+        ("\"html\", \"csv\"", "\"htm\", \"csv\"", "unknown report format \"htm\" (did you mean `html`?"),
+        ("schema = 1", "schema = 2", "`schema` is not one that this version reads"),
+        (
+            "seed = 7",
+            "seed = 7\nlabels = \"thruth\"",
+            "`labels` in [direction] is \"thruth\" (did you mean `truth`?",
+        ),
+        ("seed = 7", "seed = 7\nholdout = 1.5", "`holdout` is 1.5, expected a number between 0 and 1"),
+        ("seed = 7", "seed = 7\ndevice = \"cpu\"", "`device` does not apply to kind \"logistic\""),
+        ("'^(\\d+)[LR]'", "'^(\\d+'", "not a regular expression"),
+        ("from = \"folder\"", "from = \"column\"", "`from = \"column\"` without `column`"),
+        ("negative = [\"0\"]", "negative = [\"3\"]", "\"3\" is both positive and negative"),
+        ("channels = 1", "chanels = 1", "unknown field `chanels`"),
+        ("path = \"generator.safetensors\"", "path = \"g\"\ndevice = \"gpu\"", "unknown device \"gpu\""),
+        (
+            "path = \"generator.safetensors\"",
+            "path = \"g\"\nsha256 = \"12ab\"",
+            "`sha256` is not a sha256 sum",
+        ),
+        ("name = \"knee osteoarthritis\"", "name = knee", "not TOML"),
+    ];
+    for (from, to, expected) in cases {
+        let message = mistake(from, to);
+        assert!(message.contains(expected), "for {to}:\n{message}\nexpected {expected}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_answered_together() {
+    let text =
+        GOOD.replace("samples = 20000", "sample = 1").replace("images = \"images\"", "image = \"images\"");
+    let e = open(&text, &[]).unwrap_err();
+    assert_eq!(e.problems().len(), 3, "{e}");
+}
+
+#[test]
+fn places_point_at_the_words() {
+    use miette::Diagnostic;
+    let e = open(&GOOD.replace("steps = 9", "stepz = 9"), &[]).unwrap_err();
+    let p = &e.problems()[0];
+    let label = p.labels().unwrap().next().unwrap();
+    let text = GOOD.replace("steps = 9", "stepz = 9");
+    assert_eq!(&text[label.offset()..label.offset() + label.len()], "stepz");
+    assert_eq!(p.place(), "study.toml:25:12");
+}
+
+#[test]
+fn a_latent_shift_needs_a_latent_space() {
+    let text = GOOD.replace("[encoder]\nkind = \"stylegan2-encoder\"\npath = \"encoder.safetensors\"\n", "");
+    let message = open(&text, &[]).unwrap_err().to_string();
+    assert!(message.contains("`latent-shift` needs a [encoder], the manifest has none"), "{message}");
+}
+
+#[test]
+fn overrides_are_checked_like_the_file() {
+    let s =
+        open(GOOD, &["direction.samples=500", "data.images = other", "explainer.0.params.steps=5"]).unwrap();
+    assert_eq!(s.direction.as_ref().unwrap().samples, 500);
+    assert_eq!(s.data.images, ImageSource::Folder("studies/other".into()));
+    assert_eq!(s.explainers[0].params["steps"], 5);
+    let message = |o: &str| open(GOOD, &[o]).unwrap_err().to_string();
+    assert!(message("direction.sampels=5").contains("--set:1:1: unknown key `sampels` in [direction]"));
+    assert!(message("direction.samples=few").contains("--set:1:"));
+    assert!(message("direction").contains("without `=`"));
+    assert!(message("explainer.7.kind=onnx").contains("no entry of this array"));
+    assert!(message("name.first=x").contains("cannot be set inside a string"));
+}
+
+#[test]
+fn a_missing_file_is_a_mistake() {
+    let e = Study::open(Path::new("/nowhere/study.toml"), &[]).unwrap_err().to_string();
+    assert!(e.contains("cannot read the manifest") && e.contains("/nowhere/study.toml"), "{e}");
+}
+
+#[test]
+fn the_shipped_manifests_are_right() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        // Training manifests are another schema, read by the trainer.
+        if name.ends_with(".toml") && !name.starts_with("train-") {
+            Study::open(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2);
+}

@@ -1,0 +1,243 @@
+//! Making a study's components, and trying them on one another before any work is done.
+
+use super::plugins::{FromPlugin, Libraries};
+use super::{Ambient, DIRECTIONS, ENCODERS, EXPLAINERS, Entry, GENERATORS, Made, PREDICTORS};
+use crate::manifest::{ComponentSpec, Kind, ManifestError, Study};
+use crate::nearest::suggest;
+use sha2::{Digest, Sha256};
+use shiftlens_api::record::ComponentRecord;
+use shiftlens_api::{DirectionFinder, Encoder, Error, Explainer, Generator, Predictor, Result, Target};
+use std::path::Path;
+
+/// A study's components, loaded and seen to fit.
+pub struct Components {
+    /// f.
+    pub predictor: Box<dyn Predictor>,
+    /// G and E and the finder of α, where the study has a latent space.
+    pub latent: Option<LatentParts>,
+    /// In the manifest's order.
+    pub explainers: Vec<Box<dyn Explainer>>,
+    /// The explained class.
+    pub target: Target,
+    /// All class names.
+    pub classes: Vec<String>,
+    /// What was loaded.
+    pub records: Vec<ComponentRecord>,
+    /// What was inferred or assumed.
+    pub remarks: Vec<String>,
+}
+
+/// The parts of a latent space.
+pub struct LatentParts {
+    /// G.
+    pub generator: Box<dyn Generator>,
+    /// E.
+    pub encoder: Box<dyn Encoder>,
+    /// Finds α.
+    pub finder: Box<dyn DirectionFinder>,
+}
+
+/// The sha256 of a file in hexadecimal.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn hash_file(path: &Path) -> Result<String> {
+    let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    let mut hash = Sha256::new();
+    std::io::copy(&mut file, &mut hash).map_err(|e| Error::io(path, e))?;
+    Ok(hex(&hash.finalize()))
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Checks the pin of `spec` against the file at `path` and answers the file's sum.
+pub(super) fn check_pin(spec: &ComponentSpec, path: &Path) -> Result<String> {
+    let sum = hash_file(path)?;
+    match &spec.pin {
+        Some(pin) if *pin != sum => Err(Error::Invalid(format!(
+            "`sha256` of {} is {sum}, the manifest pins {pin}: fetch the pinned file again, or change the pin if the \
+             new one is meant",
+            path.display()
+        ))),
+        _ => Ok(sum),
+    }
+}
+
+struct Loader<'a> {
+    study: &'a Study,
+    libraries: Libraries<'a>,
+    ambient: Ambient,
+    records: Vec<ComponentRecord>,
+    remarks: Vec<String>,
+}
+
+impl<'a> Loader<'a> {
+    fn component<T: ?Sized + FromPlugin>(
+        &mut self,
+        spec: &ComponentSpec,
+        table: &[Entry<T>],
+        detail: fn(&T) -> (String, String),
+    ) -> Result<Box<T>, ManifestError> {
+        let blame = |e: Error| self.study.component_problem(spec, &e);
+        let (made, path, sha256) = match &spec.kind {
+            Kind::Plugin { name, .. } => {
+                let (path, lib) = self.libraries.get(spec).map_err(blame)?;
+                let component = T::from_plugin(&lib, &spec.params).map_err(blame)?;
+                let made = Made { component, backend: format!("plugin {name}"), remarks: Vec::new() };
+                let sum = hash_file(&path).map_err(blame)?;
+                let file = path.file_name().map(|f| f.to_string_lossy().into_owned());
+                (made, file, Some(sum))
+            }
+            Kind::Builtin(kind) => {
+                let sum = spec.path.as_deref().map(|p| check_pin(spec, p)).transpose().map_err(blame)?;
+                let entry = table.iter().find(|e| e.kind == *kind);
+                let entry = entry.ok_or_else(|| blame(Error::Invalid(format!("unknown kind `{kind}`"))))?;
+                ((entry.make)(spec, self.ambient).map_err(blame)?, spec.shown_path.clone(), sum)
+            }
+        };
+        let (backend, detail) = detail(&made.component);
+        for r in made.remarks {
+            if !self.remarks.contains(&r) {
+                self.remarks.push(r);
+            }
+        }
+        self.records.push(ComponentRecord {
+            role: spec.role.into(),
+            kind: spec.kind.to_string(),
+            path,
+            sha256,
+            backend: if backend.is_empty() { made.backend } else { backend },
+            detail,
+        });
+        Ok(made.component)
+    }
+}
+
+impl Study {
+    /// A component's complaint at the place in the manifest that it is about.
+    pub fn component_problem(&self, spec: &ComponentSpec, error: &Error) -> ManifestError {
+        let message = error.to_string();
+        let marks = &spec.marks;
+        let at = match error {
+            Error::Io { .. } => marks.path.unwrap_or(marks.kind),
+            _ if message.contains("sha256") => marks.pin.or(marks.path).unwrap_or(marks.kind),
+            _ if spec.device != "cpu"
+                && message.contains(spec.device.split(':').next().unwrap_or("cuda")) =>
+            {
+                marks.device.unwrap_or(marks.kind)
+            }
+            _ => match marks.blame(&message) {
+                at if at == marks.kind => marks.path.unwrap_or(marks.section),
+                at => at,
+            },
+        };
+        let help = match error {
+            Error::Io { .. } => "check the path: it is relative to the manifest's folder",
+            _ => "",
+        };
+        self.problem(at, format!("{} ({}): {message}", spec.role, spec.kind), help)
+    }
+
+    /// Loads every component, picks the target class, and tries the parts on one another.
+    ///
+    /// # Errors
+    /// What does not load or does not fit, at its place in the manifest.
+    pub fn load(&self) -> Result<Components, ManifestError> {
+        let threshold = self.direction.as_ref().map_or(0.5, |d| d.threshold);
+        let mut l = Loader {
+            study: self,
+            libraries: Libraries::new(self.folder()),
+            ambient: Ambient { threshold },
+            records: Vec::new(),
+            remarks: self.remarks.clone(),
+        };
+        let predictor = l.component(&self.predictor, PREDICTORS, |p| {
+            let i = p.info();
+            let size = i.input_size.map_or("any size".into(), |(h, w)| format!("{h}x{w}"));
+            (i.backend, format!("{size}, {}, classes: {}", channels(i.channels), i.classes.join(", ")))
+        })?;
+        let latent = match (&self.generator, &self.encoder, &self.direction) {
+            (Some(g), Some(e), Some(d)) => {
+                let generator = l.component(g, GENERATORS, |g| {
+                    let i = g.info();
+                    (
+                        i.backend,
+                        format!("{}x{}, {}, W {}", i.height, i.width, channels(i.channels), i.latent_dim),
+                    )
+                })?;
+                let encoder = l.component(e, ENCODERS, |_| Default::default())?;
+                let finder = l.component(&d.finder, DIRECTIONS, |_| Default::default())?;
+                Some(LatentParts { generator, encoder, finder })
+            }
+            _ => None,
+        };
+        let explainers = self
+            .explainers
+            .iter()
+            .map(|e| l.component(e, EXPLAINERS, |_| Default::default()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let classes = predictor.info().classes;
+        let (target, assumed) = self.pick_target(&classes)?;
+        let (records, mut remarks) = (l.records, l.remarks);
+        remarks.extend(assumed);
+        let mut c = Components { predictor, latent, explainers, target, classes, records, remarks };
+        self.try_out(&mut c)?;
+        Ok(c)
+    }
+
+    fn pick_target(&self, classes: &[String]) -> Result<(Target, Option<String>), ManifestError> {
+        let at = self.target_at.unwrap_or(self.predictor.marks.section);
+        let (class, remark) = match (&self.target, classes.len()) {
+            (Some(name), _) => match classes.iter().position(|c| c == name) {
+                Some(i) => (i, None),
+                None => {
+                    let names: Vec<&str> = classes.iter().map(String::as_str).collect();
+                    let message = format!("`target` is \"{name}\", no class of the predictor");
+                    return Err(self.problem(at, message, suggest(name, &names)));
+                }
+            },
+            (None, 1) => (0, None),
+            (None, 2) => (1, Some(format!("no target class named: explaining \"{}\"", classes[1]))),
+            (None, n) => {
+                let message = format!("the predictor has {n} classes: name the one to explain");
+                let help = format!("output = {{ target = \"NAME\" }} with one of: {}", classes.join(", "));
+                return Err(self.problem(at, message, help));
+            }
+        };
+        Ok((Target { class, name: classes[class].clone() }, remark))
+    }
+
+    /// One sample through G, f and E: shapes must fit before hours of work start.
+    fn try_out(&self, c: &mut Components) -> Result<(), ManifestError> {
+        let (Some(latent), Some(g), Some(e)) = (&mut c.latent, &self.generator, &self.encoder) else {
+            return Ok(());
+        };
+        let blame = |spec: &ComponentSpec, e: Error| self.component_problem(spec, &e);
+        let info = latent.generator.info();
+        let w = latent.generator.sample(1, 0).map_err(|e| blame(g, e))?;
+        let x = latent.generator.synthesize(&w).map_err(|e| blame(g, e))?;
+        let scores = c.predictor.predict(&x).map_err(|e| blame(&self.predictor, e))?;
+        if scores.shape()[1] != c.classes.len() {
+            let message = format!("answers {} scores for {} classes", scores.shape()[1], c.classes.len());
+            return Err(blame(&self.predictor, Error::Invalid(message)));
+        }
+        let back = latent.encoder.encode(&x).map_err(|err| blame(e, err))?;
+        let [_, rows, d] = back.shape();
+        if d != info.latent_dim || !(rows == 1 || rows == info.latent_layers) {
+            let misfit = Error::Shape {
+                what: "the encoder does not belong to this generator: its codes".into(),
+                expected: format!("[N, 1 or {}, {}]", info.latent_layers, info.latent_dim),
+                found: back.shape().to_vec(),
+            };
+            return Err(blame(e, misfit));
+        }
+        Ok(())
+    }
+}
+
+fn channels(n: usize) -> String {
+    if n == 1 { "grey".into() } else { format!("{n} channels") }
+}

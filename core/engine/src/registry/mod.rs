@@ -1,0 +1,134 @@
+//! From kind to component: one explicit table per role, and plugins.
+//!
+//! A built-in kind is added by one line in its table. Each component decodes its own `params` and refuses unknown
+//! keys ([`decode`]).
+
+mod load;
+mod onnx;
+mod plugins;
+mod stylegan2;
+
+pub(crate) use load::hex;
+pub use load::{Components, LatentParts, hash_file};
+pub use onnx::layers;
+
+use crate::direction::{Logistic, LogisticParams};
+use crate::latent_shift::{LatentShift, LatentShiftParams};
+use crate::manifest::ComponentSpec;
+use serde::de::DeserializeOwned;
+use shiftlens_api::{DirectionFinder, Encoder, Error, Explainer, Generator, Predictor, Result};
+
+/// The built-in explainer's kind.
+pub const LATENT_SHIFT: &str = "latent-shift";
+/// The built-in direction finder's kind.
+pub const LOGISTIC: &str = "logistic";
+
+/// What components are told besides their own section.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ambient {
+    /// Score from which f says yes.
+    pub threshold: f32,
+}
+
+/// A component that was made.
+pub struct Made<T: ?Sized> {
+    /// The component.
+    pub component: Box<T>,
+    /// Where it runs, for components that do not say so themselves.
+    pub backend: String,
+    /// What was inferred.
+    pub remarks: Vec<String>,
+}
+
+/// One built-in kind.
+pub struct Entry<T: ?Sized> {
+    /// The name in the manifest.
+    pub kind: &'static str,
+    /// True if it needs `path`, a model file.
+    pub path: bool,
+    /// True if it takes `device`.
+    pub device: bool,
+    /// Checks the section without opening a file.
+    pub check: fn(&ComponentSpec) -> Result<()>,
+    /// Makes the component.
+    pub make: fn(&ComponentSpec, Ambient) -> Result<Made<T>>,
+}
+
+/// What the manifest's check needs to know of a kind.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    /// The name in the manifest.
+    pub kind: &'static str,
+    /// True if it needs `path`.
+    pub path: bool,
+    /// True if it takes `device`.
+    pub device: bool,
+    /// Checks the section.
+    pub check: fn(&ComponentSpec) -> Result<()>,
+}
+
+/// The rules of a table's kinds.
+pub fn rules<T: ?Sized>(table: &[Entry<T>]) -> Vec<Rules> {
+    table.iter().map(|e| Rules { kind: e.kind, path: e.path, device: e.device, check: e.check }).collect()
+}
+
+/// Kinds of `[predictor]`.
+pub static PREDICTORS: &[Entry<dyn Predictor>] =
+    &[Entry { kind: "onnx", path: true, device: false, check: onnx::check_predictor, make: onnx::predictor }];
+
+/// Kinds of `[generator]`.
+pub static GENERATORS: &[Entry<dyn Generator>] = &[
+    Entry {
+        kind: "stylegan2",
+        path: true,
+        device: true,
+        check: stylegan2::check_generator,
+        make: stylegan2::generator,
+    },
+    Entry { kind: "onnx", path: true, device: false, check: onnx::check_generator, make: onnx::generator },
+];
+
+/// Kinds of `[encoder]`.
+pub static ENCODERS: &[Entry<dyn Encoder>] = &[
+    Entry {
+        kind: "stylegan2-encoder",
+        path: true,
+        device: true,
+        check: stylegan2::check_encoder,
+        make: stylegan2::encoder,
+    },
+    Entry { kind: "onnx", path: true, device: false, check: onnx::check_encoder, make: onnx::encoder },
+];
+
+/// Kinds of `[direction]`.
+pub static DIRECTIONS: &[Entry<dyn DirectionFinder>] = &[Entry {
+    kind: LOGISTIC,
+    path: false,
+    device: false,
+    check: |spec| LogisticParams::from_json(&spec.params).map(|_| ()),
+    make: |spec, _| made(Box::new(Logistic::new(LogisticParams::from_json(&spec.params)?)), "linfa"),
+}];
+
+/// Kinds of `[[explainer]]`.
+pub static EXPLAINERS: &[Entry<dyn Explainer>] = &[Entry {
+    kind: LATENT_SHIFT,
+    path: false,
+    device: false,
+    check: |spec| LatentShiftParams::from_json(&spec.params, 0.5).map(|_| ()),
+    make: |spec, ambient| {
+        let params = LatentShiftParams::from_json(&spec.params, ambient.threshold)?;
+        made(Box::new(LatentShift::new(params)), "built in")
+    },
+}];
+
+fn made<T: ?Sized>(component: Box<T>, backend: &str) -> Result<Made<T>> {
+    Ok(Made { component, backend: backend.into(), remarks: Vec::new() })
+}
+
+/// Decodes a component's own parameters.
+///
+/// # Errors
+/// [`Error::Invalid`] with the decoder's words, which name the key in backquotes.
+pub fn decode<P: DeserializeOwned>(params: &serde_json::Value) -> Result<P> {
+    P::deserialize(params).map_err(|e| Error::Invalid(format!("params: {e}")))
+}

@@ -1,0 +1,82 @@
+//! Components from ONNX files.
+//!
+//! A section's `path` and `sha256`, its `input` and `output`, and the keys of its `params` together are the
+//! configuration that `shiftlens-onnx` documents.
+
+use super::{Ambient, Made};
+use crate::manifest::ComponentSpec;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use shiftlens_api::{Encoder, Error, Generator, Predictor, Result};
+use shiftlens_onnx::{
+    EncoderConfig, GeneratorConfig, OnnxEncoder, OnnxGenerator, OnnxPredictor, PredictorConfig, backend_name,
+    backend_notes,
+};
+
+fn config<C: DeserializeOwned>(spec: &ComponentSpec) -> Result<C> {
+    let mut all: Map<String, Value> = spec.params.as_object().cloned().unwrap_or_default();
+    for reserved in ["path", "sha256", "input", "output"] {
+        if all.contains_key(reserved) {
+            return Err(Error::Invalid(format!("`{reserved}` stands in params, expected beside `kind`")));
+        }
+    }
+    let path = spec.path.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+    all.insert("path".into(), path.into());
+    if let Some(pin) = &spec.pin {
+        all.insert("sha256".into(), pin.as_str().into());
+    }
+    for (key, value) in [("input", &spec.input), ("output", &spec.output)] {
+        if let Some(value) = value {
+            all.insert(key.into(), value.clone());
+        }
+    }
+    C::deserialize(Value::Object(all)).map_err(|e| Error::Invalid(e.to_string()))
+}
+
+/// Which backend really runs, and what a user must know about that choice.
+fn backend() -> Result<(String, Vec<String>)> {
+    Ok((backend_name()?.to_owned(), backend_notes()?.to_vec()))
+}
+
+pub(super) fn check_predictor(spec: &ComponentSpec) -> Result<()> {
+    config::<PredictorConfig>(spec).map(|_| ())
+}
+
+pub(super) fn predictor(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Predictor>> {
+    let p = OnnxPredictor::load(&config(spec)?)?;
+    let (backend, mut remarks) = backend()?;
+    remarks.extend(p.inferred().iter().map(|i| format!("predictor: {i}")));
+    Ok(Made { component: Box::new(p), backend, remarks })
+}
+
+pub(super) fn check_generator(spec: &ComponentSpec) -> Result<()> {
+    config::<GeneratorConfig>(spec).map(|_| ())
+}
+
+pub(super) fn generator(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Generator>> {
+    let g = OnnxGenerator::load(&config(spec)?)?;
+    let (backend, remarks) = backend()?;
+    Ok(Made { component: Box::new(g), backend, remarks })
+}
+
+pub(super) fn check_encoder(spec: &ComponentSpec) -> Result<()> {
+    config::<EncoderConfig>(spec).map(|_| ())
+}
+
+pub(super) fn encoder(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Encoder>> {
+    let e = OnnxEncoder::load(&config(spec)?)?;
+    let (backend, remarks) = backend()?;
+    Ok(Made { component: Box::new(e), backend, remarks })
+}
+
+/// The layers of the ONNX classifier at `path` that explainers can ask for.
+///
+/// # Errors
+/// If the file is no such classifier.
+pub fn layers(path: &std::path::Path) -> Result<Vec<shiftlens_api::LayerInfo>> {
+    let mut p = OnnxPredictor::load(&PredictorConfig { path: path.to_owned(), ..Default::default() })?;
+    match p.gradients() {
+        Some(g) => g.layers(),
+        None => Err(Error::Unsupported(format!("{}: this graph offers no layers", path.display()))),
+    }
+}

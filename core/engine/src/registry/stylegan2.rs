@@ -1,0 +1,61 @@
+//! The built-in StyleGAN2 generator and encoder.
+
+use super::{Ambient, Made, decode};
+use crate::manifest::ComponentSpec;
+use serde::Deserialize;
+use shiftlens_api::{Encoder, Error, Generator, Result};
+use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Encoder, StyleGan2Generator};
+use std::path::Path;
+
+/// `params` of `kind = "stylegan2"`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GeneratorParams {
+    /// Truncation ψ of sampled codes: 1 samples as in training, less stays nearer to the mean.
+    #[serde(default = "one")]
+    truncation: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EncoderParams {}
+
+fn generator_params(spec: &ComponentSpec) -> Result<GeneratorParams> {
+    let p: GeneratorParams = decode(&spec.params)?;
+    if !(p.truncation > 0.0 && p.truncation <= 2.0) {
+        return Err(Error::Invalid(format!("`truncation` is {}, expected a number in (0, 2]", p.truncation)));
+    }
+    Ok(p)
+}
+
+fn path(spec: &ComponentSpec) -> Result<&Path> {
+    spec.path.as_deref().ok_or_else(|| Error::invalid("`path` is missing: name the .safetensors file"))
+}
+
+pub(super) fn check_generator(spec: &ComponentSpec) -> Result<()> {
+    generator_params(spec).map(|_| ())
+}
+
+pub(super) fn generator(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Generator>> {
+    let options = GeneratorOptions {
+        device: spec.device.clone(),
+        truncation: generator_params(spec)?.truncation,
+        ..GeneratorOptions::default()
+    };
+    let g = StyleGan2Generator::load(path(spec)?, &options)?;
+    let backend = g.info().backend;
+    Ok(Made { component: Box::new(g), backend, remarks: Vec::new() })
+}
+
+pub(super) fn check_encoder(spec: &ComponentSpec) -> Result<()> {
+    decode::<EncoderParams>(&spec.params).map(|_| ())
+}
+
+pub(super) fn encoder(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Encoder>> {
+    let e = StyleGan2Encoder::load(path(spec)?, &spec.device)?;
+    Ok(Made { component: Box::new(e), backend: spec.device.clone(), remarks: Vec::new() })
+}

@@ -1,0 +1,202 @@
+//! One case: its arrays, its record, its folder.
+
+use super::folder::{RunFolder, write_json};
+use crate::data::{self, Item};
+use crate::latent_shift::{flip, monotony};
+use crate::registry::hex;
+use safetensors::tensor::{Dtype, TensorView};
+use sha2::{Digest, Sha256};
+use shiftlens_api::record::{Case, CaseWriter, ExplanationRecord, RECORD_SCHEMA};
+use shiftlens_api::{Error, Explanation, Images, Result, resize};
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+/// Metadata key under which `arrays.safetensors` keeps the sum of the image's file.
+const SOURCE: &str = "source_sha256";
+
+/// What the components said about one image.
+pub struct Explained {
+    /// Place in the batch.
+    pub index: usize,
+    /// f's scores.
+    pub scores: Vec<f32>,
+    /// Explanation, index of its explainer, seconds.
+    pub explanations: Vec<(Explanation, usize, f64)>,
+}
+
+/// Reads an image, and the sha256 of its file.
+pub fn read_with_hash(path: &Path) -> Result<(Images, String)> {
+    let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
+    Ok((data::decode(path, &bytes)?, hex(&Sha256::digest(&bytes))))
+}
+
+/// A path for people: `manifests/../images/a.png` becomes `images/a.png`.
+pub fn shown(path: &Path) -> String {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir if matches!(out.components().next_back(), Some(Component::Normal(_))) => {
+                out.pop();
+            }
+            Component::CurDir => {}
+            part => out.push(part),
+        }
+    }
+    out.display().to_string()
+}
+
+/// The records of all explanations; the writer fills in the pictures.
+pub fn records(
+    e: &Explained,
+    x: &Images,
+    score: f32,
+    threshold: f32,
+    kinds: &[String],
+) -> Vec<ExplanationRecord> {
+    e.explanations
+        .iter()
+        .map(|(explanation, which, seconds)| match explanation {
+            Explanation::Heatmap { title, map, notes } => ExplanationRecord::Heatmap {
+                explainer: kinds[*which].clone(),
+                title: title.clone(),
+                range: map.range(),
+                size: map.size(),
+                notes: notes.clone(),
+                picture: None,
+                seconds: *seconds,
+            },
+            Explanation::Shift { title, series, notes } => ExplanationRecord::Shift {
+                explainer: kinds[*which].clone(),
+                title: title.clone(),
+                lambdas: series.lambdas.clone(),
+                scores: series.scores.clone(),
+                origin: series.origin,
+                latent_score: series.latent_score,
+                flip: flip(&series.lambdas, &series.scores, threshold),
+                spearman: monotony(series).map(|v| v as f32),
+                reconstruction_gap: (score - series.scores[series.origin]).abs(),
+                reconstruction_l1: l1(x, &series.images, series.origin),
+                notes: notes.clone(),
+                pictures: Vec::new(),
+                animation: None,
+                difference: None,
+                seconds: *seconds,
+            },
+        })
+        .collect()
+}
+
+/// Mean absolute difference of x, at the generator's size and channels, and picture `i`.
+fn l1(x: &Images, pictures: &Images, i: usize) -> f32 {
+    let fitted = x
+        .with_channels(pictures.channels())
+        .and_then(|x| resize::images(&x, pictures.size(), resize::Filter::Bilinear));
+    let Ok(fitted) = fitted else { return f32::NAN };
+    let other = pictures.image(i);
+    let sum: f64 = fitted.as_slice().iter().zip(other).map(|(a, b)| f64::from((a - b).abs())).sum();
+    (sum / other.len() as f64) as f32
+}
+
+/// Writes a case into a temporary folder and renames it into place.
+pub fn write_case(folder: &RunFolder, case: &mut Case, hash: &str, writer: &dyn CaseWriter) -> Result<()> {
+    let (part, home) = (folder.temporary(&case.id), folder.case(&case.id));
+    let fresh = |path: &Path| match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, e)),
+        _ => Ok(()),
+    };
+    fresh(&part)?;
+    fs::create_dir_all(&part).map_err(|e| Error::io(&part, e))?;
+    let written = write_arrays(&part.join("arrays.safetensors"), case, hash)
+        .and_then(|()| writer.write(&part, case))
+        .and_then(|()| write_json(&part.join("case.json"), &case.record));
+    if let Err(e) = written {
+        fresh(&part)?;
+        return Err(e);
+    }
+    fresh(&home)?;
+    fs::rename(&part, &home).map_err(|e| Error::io(&home, e))
+}
+
+fn write_arrays(path: &Path, case: &Case, hash: &str) -> Result<()> {
+    let [_, c, h, w] = case.image.shape();
+    let mut arrays: Vec<(String, Vec<usize>, &[f32])> =
+        vec![("x".into(), vec![c, h, w], case.image.as_slice())];
+    for (i, e) in case.explanations.iter().enumerate() {
+        match e {
+            Explanation::Heatmap { map, .. } => {
+                let (h, w) = map.size();
+                arrays.push((format!("heatmap.{i}"), vec![h, w], map.as_slice()));
+            }
+            Explanation::Shift { series, .. } => {
+                arrays.push((
+                    format!("series.{i}"),
+                    series.images.shape().to_vec(),
+                    series.images.as_slice(),
+                ));
+                arrays.push((format!("code.{i}"), vec![series.code.len()], &series.code));
+            }
+        }
+    }
+    let bytes: Vec<Vec<u8>> =
+        arrays.iter().map(|(_, _, v)| v.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let fail = |e: safetensors::SafeTensorError| Error::component(path.display().to_string(), e);
+    let views = arrays
+        .iter()
+        .zip(&bytes)
+        .map(|((name, shape, _), b)| {
+            Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), b).map_err(fail)?))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = HashMap::from([(SOURCE.to_owned(), hash.to_owned())]);
+    let file = safetensors::serialize(views, Some(metadata)).map_err(fail)?;
+    fs::write(path, file).map_err(|e| Error::io(path, e))
+}
+
+/// True if the folder holds this image's case, whole, made from the file as it is now.
+pub fn finished(folder: &RunFolder, item: &Item) -> bool {
+    let Ok(record) = folder.read_case(&item.id) else { return false };
+    if record.schema != RECORD_SCHEMA || record.label != item.label || record.group != item.group {
+        return false;
+    }
+    let Some(source) = source_of(&folder.case(&item.id).join("arrays.safetensors")) else { return false };
+    fs::read(&item.path).is_ok_and(|bytes| hex(&Sha256::digest(&bytes)) == source)
+}
+
+/// The image's sum that a case's arrays were made from, read from the header alone.
+fn source_of(path: &Path) -> Option<String> {
+    const LONGEST_HEADER: u64 = 1 << 20;
+    let mut file = fs::File::open(path).ok()?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    let header = u64::from_le_bytes(length).min(LONGEST_HEADER) as usize;
+    let mut bytes = vec![0; 8 + header];
+    bytes[..8].copy_from_slice(&length);
+    file.read_exact(&mut bytes[8..]).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(&bytes[8..]).ok()?;
+    let whole = value.as_object()?.values().filter_map(|t| t["data_offsets"][1].as_u64()).max()?;
+    // A file cut short is no finished case.
+    (file.metadata().ok()?.len() == 8 + header as u64 + whole)
+        .then(|| value["__metadata__"][SOURCE].as_str().map(str::to_owned))?
+}
+
+/// Reads a case's arrays back, by name: shape and values.
+///
+/// # Errors
+/// [`Error::Io`], or [`Error::Invalid`] if the file is damaged.
+#[cfg(test)]
+pub fn read_arrays(path: &Path) -> Result<HashMap<String, (Vec<usize>, Vec<f32>)>> {
+    let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
+    let file = safetensors::SafeTensors::deserialize(&bytes)
+        .map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))?;
+    Ok(file
+        .tensors()
+        .into_iter()
+        .map(|(name, t)| {
+            let data =
+                t.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            (name, (t.shape().to_vec(), data))
+        })
+        .collect())
+}

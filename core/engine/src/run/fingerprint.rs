@@ -1,0 +1,86 @@
+//! What makes two runs the same: the resolved manifest and the sums of all model and plugin files.
+
+use crate::data::Item;
+use crate::manifest::{ComponentSpec, LabelSource, Study};
+use crate::registry::Components;
+use crate::registry::hex;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+fn component(spec: &ComponentSpec, parts: &Components, nth: usize) -> Value {
+    let record = parts.records.iter().filter(|r| r.role == spec.role).nth(nth);
+    json!({
+        "kind": spec.kind.to_string(),
+        "path": spec.shown_path,
+        "sha256": record.and_then(|r| r.sha256.clone()),
+        "device": spec.device,
+        "backend": record.map(|r| r.backend.clone()),
+        "input": spec.input,
+        "output": spec.output,
+        "params": spec.params,
+    })
+}
+
+/// The manifest with everything resolved, as `run.json` keeps it.
+pub fn resolved(study: &Study, parts: &Components) -> Value {
+    let direction = study.direction.as_ref().map(|d| {
+        json!({
+            "finder": component(&d.finder, parts, 0),
+            "labels": d.labels,
+            "samples": d.samples,
+            "seed": d.seed,
+            "holdout": d.holdout,
+            "threshold": d.threshold,
+        })
+    });
+    let explainers: Vec<Value> =
+        study.explainers.iter().enumerate().map(|(i, e)| component(e, parts, i)).collect();
+    json!({
+        "schema": 1,
+        "version": env!("CARGO_PKG_VERSION"),
+        "name": study.name,
+        "data": study.data,
+        "predictor": component(&study.predictor, parts, 0),
+        "target": parts.target,
+        "generator": study.generator.as_ref().map(|g| component(g, parts, 0)),
+        "encoder": study.encoder.as_ref().map(|e| component(e, parts, 0)),
+        "direction": direction,
+        "explainer": explainers,
+        "report": study.report,
+    })
+}
+
+/// The run's fingerprint. Left out is what a resumed run may change: how many images, and what is known of them
+/// (each case is compared with its image on its own).
+pub fn of_run(resolved: &Value) -> String {
+    let mut v = resolved.clone();
+    if let Some(data) = v.get_mut("data").and_then(Value::as_object_mut) {
+        data.retain(|k, _| k == "images");
+    }
+    sum(&v)
+}
+
+/// The direction's fingerprint: the models and settings that shape it, and the labelled images if it is fitted to
+/// ground truth.
+pub fn of_direction(study: &Study, parts: &Components, items: &[Item]) -> String {
+    let all = resolved(study, parts);
+    let mut v =
+        json!({ "version": all["version"], "generator": all["generator"], "direction": all["direction"] });
+    match study.direction.as_ref().map(|d| d.labels) {
+        Some(LabelSource::Truth) => {
+            let seen: Vec<Value> = items.iter().map(|i| json!([i.id, i.label, i.group])).collect();
+            v["encoder"] = all["encoder"].clone();
+            v["items"] = json!([all["data"]["images"], seen]);
+        }
+        _ => {
+            v["predictor"] = all["predictor"].clone();
+            v["target"] = all["target"].clone();
+        }
+    }
+    sum(&v)
+}
+
+/// serde_json keeps objects sorted by key, so equal values have equal sums.
+fn sum(v: &Value) -> String {
+    hex(&Sha256::digest(v.to_string().as_bytes()))
+}

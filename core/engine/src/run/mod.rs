@@ -1,0 +1,460 @@
+//! The run: sample, fit, explain every image, write a folder.
+//!
+//! ```text
+//! reader thread --chunks--> this thread (encode, synthesise, predict, explain) --cases--> writer thread
+//! ```
+//! Channels are bounded, so memory is too. Each case is written to a temporary folder and renamed into place: a
+//! killed run loses at most the cases in flight, and a second start with the same fingerprint goes on. Images are
+//! explained in chunks whose borders depend on the list alone, so that a resumed run computes every number exactly as
+//! one that was never stopped.
+
+mod case;
+mod figures;
+mod fingerprint;
+mod folder;
+
+pub use figures::figures;
+pub use folder::RunFolder;
+
+use crate::data::{self, Item};
+use crate::direction::{self, Found, Plan};
+use crate::manifest::{LabelSource, Study};
+use crate::registry::Components;
+use case::{Explained, finished, write_case};
+use shiftlens_api::record::{Case, CaseRecord, CaseWriter, FailureRecord, Metrics, RECORD_SCHEMA, RunRecord};
+use shiftlens_api::{Context, Error, Images, LatentCodes, LatentSpace, Level, Monitor, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Instant;
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The run's folder.
+    pub out: PathBuf,
+    /// Start anew in a folder that holds another run.
+    pub force: bool,
+    /// Images explained together.
+    pub batch: usize,
+    /// Another run's folder, whose direction is taken if it was fitted with the same models and settings.
+    pub direction_from: Option<PathBuf>,
+}
+
+impl RunOptions {
+    /// Into `out`, with the usual batch.
+    pub fn new(out: impl Into<PathBuf>) -> Self {
+        Self { out: out.into(), force: false, batch: 8, direction_from: None }
+    }
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct RunOutcome {
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// Cases in the folder that belong to this run.
+    pub done: usize,
+    /// Of those, how many were there already.
+    pub resumed: usize,
+    /// Images that could not be explained.
+    pub failures: Vec<FailureRecord>,
+    /// The study's figures.
+    pub metrics: Metrics,
+    /// Lines the user must see.
+    pub remarks: Vec<String>,
+}
+
+/// Runs a study on `items` (see [`data::scan`]).
+///
+/// # Errors
+/// If the folder belongs to another run, the direction cannot be fitted, a file cannot be written, or the monitor
+/// cancels. An image that cannot be explained is a [`FailureRecord`], and the others go on.
+pub fn run(
+    study: &Study,
+    parts: &mut Components,
+    items: &[Item],
+    options: &RunOptions,
+    monitor: &dyn Monitor,
+    writer: &dyn CaseWriter,
+) -> Result<RunOutcome> {
+    let started = Instant::now();
+    let resolved = fingerprint::resolved(study, parts);
+    let print = fingerprint::of_run(&resolved);
+    let folder = RunFolder::open(&options.out, &print, &resolved, options.force)?;
+    let mut record = RunRecord {
+        schema: RECORD_SCHEMA,
+        name: study.name.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        complete: false,
+        manifest: resolved,
+        fingerprint: print,
+        target: parts.target.clone(),
+        classes: parts.classes.clone(),
+        components: parts.records.clone(),
+        cases: Vec::new(),
+        failures: Vec::new(),
+        timings: BTreeMap::new(),
+        remarks: parts.remarks.clone(),
+    };
+    folder.write_json("run.json", &record)?;
+
+    let found = find_direction(study, parts, items, &folder, options, monitor)?;
+    if let Some(found) = &found {
+        record.remarks.extend(direction::remarks(&found.audit));
+        if study.direction.as_ref().is_some_and(|d| d.labels == LabelSource::Truth) {
+            record.remarks.push(
+                "the direction was fitted on labelled images of this very list: figures of the latent classifier on \
+                 them flatter it, the held-out ones in the audit do not"
+                    .into(),
+            );
+        }
+    }
+    record.timings.insert("direction".into(), started.elapsed().as_secs_f64());
+    // Written before the cases, so that a run that is stopped still says how it was made.
+    folder.write_json("run.json", &record)?;
+
+    let explaining = Instant::now();
+    let done: BTreeSet<usize> = if items.is_empty() { BTreeSet::new() } else { already_done(&folder, items) };
+    if !done.is_empty() {
+        monitor.log(Level::Info, &format!("{} of {} cases are there already", done.len(), items.len()));
+    }
+    let failures = explain_all(
+        study,
+        parts,
+        found.as_ref(),
+        items,
+        &done,
+        &folder,
+        options.batch.max(1),
+        monitor,
+        writer,
+    )?;
+
+    let failed: BTreeSet<usize> = failures.iter().map(|(i, _)| *i).collect();
+    let mut cases = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        if !failed.contains(&i) {
+            cases.push(folder.read_case(&item.id)?);
+        }
+    }
+    let threshold = study.direction.as_ref().map_or(0.5, |d| d.threshold);
+    let metrics = figures(&cases, threshold);
+    folder.write_json("metrics.json", &metrics)?;
+    record.cases = cases.into_iter().map(|c| c.id).collect();
+    record.failures = failures.into_iter().map(|(_, f)| f).collect();
+    record.complete = true;
+    record.timings.insert("explain".into(), explaining.elapsed().as_secs_f64());
+    record.timings.insert("total".into(), started.elapsed().as_secs_f64());
+    folder.write_json("run.json", &record)?;
+    Ok(RunOutcome {
+        folder: options.out.clone(),
+        done: record.cases.len(),
+        resumed: done.len(),
+        failures: record.failures,
+        metrics,
+        remarks: record.remarks,
+    })
+}
+
+fn already_done(folder: &RunFolder, items: &[Item]) -> BTreeSet<usize> {
+    items.iter().enumerate().filter(|(_, item)| finished(folder, item)).map(|(i, _)| i).collect()
+}
+
+/// α: from this run's folder, from another's, or fitted now.
+fn find_direction(
+    study: &Study,
+    parts: &mut Components,
+    items: &[Item],
+    folder: &RunFolder,
+    options: &RunOptions,
+    monitor: &dyn Monitor,
+) -> Result<Option<Found>> {
+    let (Some(spec), true) = (&study.direction, parts.latent.is_some()) else { return Ok(None) };
+    let print = fingerprint::of_direction(study, parts, items);
+    let home = folder.direction();
+    let others = options.direction_from.iter().map(|p| p.join("direction"));
+    for place in std::iter::once(home.clone()).chain(others) {
+        if let Some(found) = direction::load(&place, &print)? {
+            monitor.log(Level::Info, &format!("taking the direction from {}", place.display()));
+            if place != home {
+                direction::save(&home, &found, &print)?;
+            }
+            return Ok(Some(found));
+        }
+    }
+    let Some(latent) = parts.latent.as_mut() else { return Ok(None) };
+    let started = Instant::now();
+    let plan = Plan { holdout: spec.holdout, threshold: spec.threshold, seed: spec.seed };
+    let mut found = match spec.labels {
+        LabelSource::Predictor => {
+            let w = latent.generator.sample(spec.samples, spec.seed)?;
+            let y = direction::score_codes(
+                &w,
+                latent.generator.as_mut(),
+                parts.predictor.as_mut(),
+                &parts.target,
+                monitor,
+            )?;
+            direction::find(latent.finder.as_mut(), &w, &y, None, plan, "sampled codes", monitor)?
+        }
+        LabelSource::Truth => {
+            let (w, y, groups) = labelled_codes(items, latent.encoder.as_mut(), options.batch, monitor)?;
+            let plan = Plan { threshold: 0.5, ..plan };
+            direction::find(latent.finder.as_mut(), &w, &y, Some(&groups), plan, "labelled images", monitor)?
+        }
+    };
+    found.audit.seconds = started.elapsed().as_secs_f64();
+    direction::save(&home, &found, &print)?;
+    Ok(Some(found))
+}
+
+/// E(x), the label and the group of every labelled image; one that cannot be read is left out and named.
+fn labelled_codes(
+    items: &[Item],
+    encoder: &mut dyn shiftlens_api::Encoder,
+    batch: usize,
+    monitor: &dyn Monitor,
+) -> Result<(LatentCodes, Vec<f32>, Vec<String>)> {
+    let labelled: Vec<&Item> = items.iter().filter(|i| i.label.is_some()).collect();
+    let (mut codes, mut values, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    for (done, chunk) in labelled.chunks(batch.max(1)).enumerate() {
+        monitor.check()?;
+        for item in chunk {
+            match data::read(&item.path).and_then(|x| encoder.encode(&x)) {
+                Ok(w) => {
+                    codes.push(w);
+                    values.push(f32::from(u8::from(item.label == Some(true))));
+                    groups.push(item.group.clone().unwrap_or_else(|| item.id.clone()));
+                }
+                Err(e) => monitor.log(Level::Warn, &format!("left out of the direction: {e}")),
+            }
+        }
+        let so_far = (done * batch + chunk.len()) as u64;
+        monitor.progress("encoding labelled images", so_far, labelled.len() as u64);
+    }
+    if codes.is_empty() {
+        return Err(Error::invalid(
+            "direction: labels = \"truth\", but no image has a label that could be read: check `labels` in [data]",
+        ));
+    }
+    Ok((LatentCodes::concat(&codes)?, values, groups))
+}
+
+/// A chunk of the list, decoded: index, image and sha256 of the file, or why not.
+type Chunk = Vec<(usize, Result<(Images, String)>)>;
+
+fn read_chunks(items: &[Item], chunks: &[std::ops::Range<usize>], out: &SyncSender<Chunk>) {
+    for range in chunks {
+        let chunk = range.clone().map(|i| (i, case::read_with_hash(&items[i].path))).collect();
+        if out.send(chunk).is_err() {
+            return;
+        }
+    }
+}
+
+fn write_cases(
+    cases: &Receiver<(usize, Case, String)>,
+    folder: &RunFolder,
+    writer: &dyn CaseWriter,
+) -> Result<Vec<(usize, FailureRecord)>> {
+    let mut failures = Vec::new();
+    for (i, mut case, hash) in cases {
+        match write_case(folder, &mut case, &hash, writer) {
+            Ok(()) => {}
+            // A disk that takes no more stops the run; a picture that cannot be drawn does not.
+            Err(e @ Error::Io { .. }) => return Err(e),
+            Err(e) => failures.push((i, FailureRecord { path: case.record.path, error: e.to_string() })),
+        }
+    }
+    Ok(failures)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn explain_all(
+    study: &Study,
+    parts: &mut Components,
+    found: Option<&Found>,
+    items: &[Item],
+    done: &BTreeSet<usize>,
+    folder: &RunFolder,
+    batch: usize,
+    monitor: &dyn Monitor,
+    writer: &dyn CaseWriter,
+) -> Result<Vec<(usize, FailureRecord)>> {
+    let chunks: Vec<std::ops::Range<usize>> = (0..items.len())
+        .step_by(batch)
+        .map(|from| from..(from + batch).min(items.len()))
+        .filter(|r| r.clone().any(|i| !done.contains(&i)))
+        .collect();
+    let todo = items.len() - done.len();
+    let (to_worker, from_reader) = sync_channel::<Chunk>(2);
+    let (to_writer, from_worker) = sync_channel::<(usize, Case, String)>(2 * batch);
+    let mut failures = std::thread::scope(|scope| {
+        let chunks = &chunks;
+        scope.spawn(move || read_chunks(items, chunks, &to_worker));
+        let writing = scope.spawn(move || write_cases(&from_worker, folder, writer));
+        let worked = work(study, parts, found, items, done, todo, from_reader, to_writer, monitor);
+        let written = writing.join().unwrap_or_else(|_| Err(Error::component("case writer", "panicked")));
+        // A writer that failed is the reason why the worker could not go on.
+        let written = written?;
+        let mut failures = worked?;
+        failures.extend(written);
+        Ok::<_, Error>(failures)
+    })?;
+    failures.sort_by_key(|(i, _)| *i);
+    Ok(failures)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn work(
+    study: &Study,
+    parts: &mut Components,
+    found: Option<&Found>,
+    items: &[Item],
+    done: &BTreeSet<usize>,
+    todo: usize,
+    chunks: Receiver<Chunk>,
+    cases: SyncSender<(usize, Case, String)>,
+    monitor: &dyn Monitor,
+) -> Result<Vec<(usize, FailureRecord)>> {
+    let mut failures = Vec::new();
+    let mut finished = 0u64;
+    for chunk in chunks {
+        monitor.check()?;
+        let fresh = chunk.iter().filter(|(i, _)| !done.contains(i)).count() as u64;
+        let mut groups: Vec<Vec<(usize, Images, String)>> = Vec::new();
+        for (i, read) in chunk {
+            match read {
+                Ok((x, hash)) => match groups.iter_mut().find(|g| g[0].1.shape() == x.shape()) {
+                    Some(group) => group.push((i, x, hash)),
+                    None => groups.push(vec![(i, x, hash)]),
+                },
+                Err(e) => failures.push(failure(&items[i], i, &e)),
+            }
+        }
+        for group in groups {
+            for (i, answer) in explain_group(study, parts, found, &group, monitor)? {
+                match answer {
+                    Ok(explained) if !done.contains(&i) => {
+                        let (_, x, hash) = &group[explained.index];
+                        let case = make_case(study, parts, &items[i], x, explained);
+                        if cases.send((i, case, hash.clone())).is_err() {
+                            return Ok(failures);
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(e) => failures.push(failure(&items[i], i, &e)),
+                }
+            }
+        }
+        finished += fresh;
+        monitor.progress("explaining images", finished, todo as u64);
+    }
+    Ok(failures)
+}
+
+fn failure(item: &Item, i: usize, e: &Error) -> (usize, FailureRecord) {
+    (i, FailureRecord { path: case::shown(&item.path), error: e.to_string() })
+}
+
+fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Explained) -> Case {
+    let kinds: Vec<String> = study.explainers.iter().map(|e| e.kind.to_string()).collect();
+    let score = e.scores[parts.target.class];
+    let threshold = study.direction.as_ref().map_or(0.5, |d| d.threshold);
+    let records = case::records(&e, x, score, threshold, &kinds);
+    let record = CaseRecord {
+        schema: RECORD_SCHEMA,
+        id: item.id.clone(),
+        path: case::shown(&item.path),
+        synthetic: study.data.synthetic,
+        group: item.group.clone(),
+        label: item.label,
+        scores: e.scores,
+        score,
+        explanations: records,
+        pictures: BTreeMap::new(),
+    };
+    let explanations = e.explanations.into_iter().map(|(e, ..)| e).collect();
+    Case { id: item.id.clone(), image: x.clone(), explanations, record }
+}
+
+type Answers = Vec<(usize, Result<Explained>)>;
+
+/// Explains images of one shape together; if that fails, one by one, so that only the culprit fails.
+fn explain_group(
+    study: &Study,
+    parts: &mut Components,
+    found: Option<&Found>,
+    group: &[(usize, Images, String)],
+    monitor: &dyn Monitor,
+) -> Result<Answers> {
+    let images: Vec<Images> = group.iter().map(|(_, x, _)| x.clone()).collect();
+    match explain(study, parts, found, &Images::concat(&images)?, monitor) {
+        Ok(all) => Ok(group.iter().zip(all).map(|((i, ..), e)| (*i, Ok(e))).collect()),
+        Err(Error::Cancelled) => Err(Error::Cancelled),
+        Err(e) if group.len() == 1 => Ok(vec![(group[0].0, Err(e))]),
+        Err(_) => {
+            let mut out = Vec::new();
+            for (index, (i, x, _)) in group.iter().enumerate() {
+                let answer = match explain(study, parts, found, x, monitor) {
+                    Err(Error::Cancelled) => return Err(Error::Cancelled),
+                    answer => answer.map(|mut all| Explained { index, ..all.swap_remove(0) }),
+                };
+                out.push((*i, answer));
+            }
+            Ok(out)
+        }
+    }
+}
+
+fn explain(
+    study: &Study,
+    parts: &mut Components,
+    found: Option<&Found>,
+    x: &Images,
+    monitor: &dyn Monitor,
+) -> Result<Vec<Explained>> {
+    let n = x.len();
+    let scores = parts.predictor.predict(x)?;
+    if scores.shape() != [n, parts.classes.len()] {
+        return Err(Error::Shape {
+            what: "scores from the predictor".into(),
+            expected: format!("[{n}, {}]", parts.classes.len()),
+            found: scores.shape().to_vec(),
+        });
+    }
+    let mut all: Vec<Explained> = (0..n)
+        .map(|index| Explained { index, scores: scores.row(index).to_vec(), explanations: Vec::new() })
+        .collect();
+    for (which, explainer) in parts.explainers.iter_mut().enumerate() {
+        let started = Instant::now();
+        let latent = match (&mut parts.latent, found) {
+            (Some(l), Some(found)) => Some(LatentSpace {
+                generator: l.generator.as_mut(),
+                encoder: l.encoder.as_mut(),
+                direction: &found.direction,
+            }),
+            _ => None,
+        };
+        let seed = study.direction.as_ref().map_or(0, |d| d.seed);
+        let mut cx = Context { predictor: parts.predictor.as_mut(), latent, monitor, seed };
+        let kind = &study.explainers[which].kind;
+        let answers = explainer.explain(&mut cx, x, &parts.target).map_err(|e| match e {
+            Error::Cancelled => Error::Cancelled,
+            e => Error::component(format!("explainer {kind}"), e),
+        })?;
+        if answers.len() != n {
+            let message = format!("answered for {} images, {n} were asked", answers.len());
+            return Err(Error::component(format!("explainer {kind}"), message));
+        }
+        let seconds = started.elapsed().as_secs_f64() / n as f64;
+        for (e, answer) in all.iter_mut().zip(answers) {
+            e.explanations.extend(answer.into_iter().map(|a| (a, which, seconds)));
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests;
