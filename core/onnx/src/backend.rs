@@ -257,16 +257,23 @@ impl Session {
         let backend = current()?;
         let fail = |e: &dyn std::fmt::Display| Error::component(&backend.name, format!("{name}: {e}"));
         let _one_at_a_time = CREATION.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut builder = ort::session::Session::builder(&backend.environment)
-            .map_err(|e| fail(&e))?
-            .with_optimization_level(GraphOptimizationLevel::All)
-            .map_err(|e| fail(&e))?;
-        if backend.native
-            && let Some(n) = threads
-        {
-            builder = builder.with_intra_threads(n.max(1)).map_err(|e| fail(&e))?;
-        }
-        let inner = builder.commit_from_memory(model).map_err(|e| fail(&e))?;
+        let prepare = |level: GraphOptimizationLevel| -> ort::Result<ort::session::Session> {
+            let mut builder =
+                ort::session::Session::builder(&backend.environment)?.with_optimization_level(level)?;
+            if backend.native
+                && let Some(n) = threads
+            {
+                builder = builder.with_intra_threads(n.max(1))?;
+            }
+            builder.commit_from_memory(model)
+        };
+        let inner = match prepare(GraphOptimizationLevel::All) {
+            Err(first) if !backend.native => {
+                // Some graphs that tract runs well as they are trip its optimiser.
+                prepare(GraphOptimizationLevel::Disable).map_err(|_| fail(&first))?
+            }
+            other => other.map_err(|e| fail(&e))?,
+        };
         Ok(Self { inner, outputs: outputs.to_vec(), name: name.to_owned() })
     }
 

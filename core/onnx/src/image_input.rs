@@ -118,6 +118,45 @@ impl ImageInput {
         })
     }
 
+    /// Refuses models that want more than the image.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] naming the other input.
+    pub fn only_input(&self, model: &Model) -> Result<()> {
+        match model.inputs().iter().find(|i| i.name != self.name) {
+            None => Ok(()),
+            Some(other) => Err(Error::Unsupported(format!(
+                "{}: besides the image \"{}\" the model also wants an input \"{}\"; export it with the image alone",
+                model.name(),
+                self.name,
+                other.name
+            ))),
+        }
+    }
+
+    /// Images per run: the model's fixed batch, else what the manifest says, else `default`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for 0 or a contradiction.
+    pub fn batch_size(&self, file: &str, said: Option<usize>, default: usize) -> Result<usize> {
+        match (said, self.batch) {
+            (Some(0), _) => Err(Error::Invalid(format!("{file}: batch = 0, expected at least 1"))),
+            (Some(said), Some(fixed)) if said != fixed => Err(Error::Invalid(format!(
+                "{file}: the manifest says batch = {said}, the model's batch is fixed to {fixed}; leave batch out"
+            ))),
+            (said, fixed) => Ok(fixed.or(said).unwrap_or(default)),
+        }
+    }
+
+    /// One grey image of the model's own size.
+    ///
+    /// # Errors
+    /// None for a resolved input.
+    pub fn grey(&self) -> Result<Images> {
+        let (c, (h, w)) = (self.channels, self.size);
+        Images::new([1, c, h, w], vec![0.5; c * h * w])
+    }
+
     /// Shape of the model's input for a batch of `n`.
     pub fn shape(&self, n: usize) -> [usize; 4] {
         let (c, (h, w)) = (self.channels, self.size);

@@ -39,30 +39,13 @@ impl OnnxPredictor {
         let file = model.name().to_owned();
         let mut inferred = Vec::new();
         let input = ImageInput::resolve(&model, &config.input, &mut inferred)?;
-        if let Some(other) = model.inputs().iter().find(|i| i.name != input.name) {
-            return Err(Error::Unsupported(format!(
-                "{file}: besides the image \"{}\" the model also wants an input \"{}\"; export it with the image alone",
-                input.name, other.name
-            )));
-        }
-        if config.batch == Some(0) {
-            return Err(Error::Invalid(format!("{file}: batch = 0, expected at least 1")));
-        }
-        if let (Some(said), Some(fixed)) = (config.batch, input.batch)
-            && said != fixed
-        {
-            return Err(Error::Invalid(format!(
-                "{file}: the manifest says batch = {said}, the model's batch is fixed to {fixed}; leave batch out"
-            )));
-        }
-        let batch = input.batch.or(config.batch).unwrap_or(DEFAULT_BATCH);
+        input.only_input(&model)?;
+        let batch = input.batch_size(&file, config.batch, DEFAULT_BATCH)?;
         let output = choose_port(&model.outputs(), config.output.name.as_deref(), &file, "output")?.name;
         let mut session = Session::new(&model.to_bytes()?, std::slice::from_ref(&output), config.threads, &file)?;
 
         let n = input.batch.unwrap_or(1);
-        let (c, (h, w)) = (input.channels, input.size);
-        let grey = Images::new([1, c, h, w], vec![0.5; c * h * w])?;
-        let answer = session.run_floats(&[(&input.name, &input.shape(n), &input.prepare(&grey, n)?)])?;
+        let answer = session.run_floats(&[(&input.name, &input.shape(n), &input.prepare(&input.grey()?, n)?)])?;
         let columns = columns(&file, &output, answer[0].shape(), n)?;
         let head = ScoreHead::resolve(&model, &output, columns, &config.output, &mut inferred)?;
         Ok(Self {

@@ -57,9 +57,7 @@ fn facts(p: &mut OnnxPredictor, n: usize) -> Result<()> {
     if p.gradients.facts.contains_key(&n) {
         return Ok(());
     }
-    let (c, (h, w)) = (p.input.channels, p.input.size);
-    let grey = Images::new([1, c, h, w], vec![0.5; c * h * w])?;
-    let (shape, data) = (p.input.shape(n), p.input.prepare(&grey, n)?);
+    let (shape, data) = (p.input.shape(n), p.input.prepare(&p.input.grey()?, n)?);
     let mut model = p.model.clone();
     model.fix_input(&p.input.name, &shape);
     let facts = probe::probe(&model, &p.input.name, &shape, &data, p.threads)?;
