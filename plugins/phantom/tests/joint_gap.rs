@@ -58,12 +58,11 @@ fn draws(n: usize, seed: u64) -> Vec<Code> {
 /// Solves `a x = b` by Gaussian elimination; `a` is symmetric positive definite.
 fn solve<const N: usize>(mut a: [[f64; N]; N], mut b: [f64; N]) -> [f64; N] {
     for i in 0..N {
-        for j in i + 1..N {
-            let f = a[j][i] / a[i][i];
-            for k in i..N {
-                a[j][k] -= f * a[i][k];
-            }
-            b[j] -= f * b[i];
+        let (pivot, below) = a[i..].split_first_mut().expect("i < N");
+        for (offset, row) in below.iter_mut().enumerate() {
+            let f = row[i] / pivot[i];
+            row.iter_mut().zip(pivot.iter()).for_each(|(r, p)| *r -= f * p);
+            b[i + 1 + offset] -= f * b[i];
         }
     }
     for i in (0..N).rev() {
