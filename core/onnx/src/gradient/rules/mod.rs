@@ -9,6 +9,7 @@ mod linear;
 mod norm;
 mod pool;
 mod reduce;
+mod resize;
 mod shape;
 
 use super::emit::Emitter;
@@ -105,6 +106,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("ReduceSumSquare", reduce::reduce_sum_square),
     ("Relu", elementwise::relu),
     ("Reshape", shape::same_values),
+    ("Resize", resize::resize),
     ("Selu", elementwise::selu),
     ("Sigmoid", elementwise::sigmoid),
     ("Sin", elementwise::sin),
@@ -121,6 +123,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("Tanh", elementwise::tanh),
     ("Transpose", shape::transpose),
     ("Unsqueeze", shape::same_values),
+    ("Upsample", resize::upsample),
     ("Where", elementwise::r#where),
 ];
 
