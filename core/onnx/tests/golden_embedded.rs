@@ -1,11 +1,31 @@
-//! Predictions, activations and gradients on the embedded backend against PyTorch.
+//! Predictions, activations and gradients on the embedded backend: against PyTorch, and each rule against differences.
 
 mod common;
 
 use shiftlens_onnx::Choice;
 
-#[test]
-fn activations_and_gradients_match_pytorch() {
+fn ready() -> bool {
     println!("backend: {}", shiftlens_onnx::backend::init(Choice::Embedded).unwrap());
-    common::check_all(&common::shared(), common::ALL);
+    true
+}
+
+#[test]
+fn small_cases_match_pytorch() {
+    if ready() {
+        common::check_all(&common::fixtures(), common::SMALL);
+    }
+}
+
+#[test]
+fn full_set_matches_pytorch() {
+    if ready() {
+        common::check_all(&common::shared(), common::ALL);
+    }
+}
+
+#[test]
+fn rules_match_central_differences() {
+    if ready() {
+        common::operators::check_rules("embedded", &[]);
+    }
 }

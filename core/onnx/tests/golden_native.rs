@@ -1,17 +1,37 @@
-//! Predictions, activations and gradients on ONNX Runtime against PyTorch.
+//! Predictions, activations and gradients on ONNX Runtime: against PyTorch, and each rule against differences.
 
 mod common;
 
 use shiftlens_onnx::Choice;
 
-#[test]
-fn activations_and_gradients_match_pytorch() {
+fn ready() -> bool {
     match shiftlens_onnx::backend::init(Choice::Native) {
         Ok(name) => println!("backend: {name}"),
         Err(e) => {
             println!("skipped: {e}");
-            return;
+            return false;
         }
     }
-    common::check_all(&common::shared(), common::ALL);
+    true
+}
+
+#[test]
+fn small_cases_match_pytorch() {
+    if ready() {
+        common::check_all(&common::fixtures(), common::SMALL);
+    }
+}
+
+#[test]
+fn full_set_matches_pytorch() {
+    if ready() {
+        common::check_all(&common::shared(), common::ALL);
+    }
+}
+
+#[test]
+fn rules_match_central_differences() {
+    if ready() {
+        common::operators::check_rules("native", &[]);
+    }
 }

@@ -6,6 +6,9 @@
 
 #![allow(dead_code, reason = "not every test program uses every helper")]
 
+pub mod build;
+pub mod operators;
+
 use safetensors::SafeTensors;
 use shiftlens_api::{GradientRequest, Images, Predictor, ScoreKind};
 use shiftlens_onnx::{Activation, InputSpec, Layout, OnnxPredictor, OutputSpec, PredictorConfig};
@@ -218,6 +221,16 @@ pub fn check_all(folder: &Path, files: &[&str]) {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// The small cases.
+pub const SMALL: &[&str] = &[
+    "resnet_tiny.onnx",
+    "densenet_tiny.onnx",
+    "nhwc_input.onnx",
+    "regression.onnx",
+    "sigmoid_multilabel.onnx",
+    "efficientnet_tiny.onnx",
+];
 
 /// The full set.
 pub const ALL: &[&str] = &[
