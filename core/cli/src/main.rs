@@ -1,2 +1,39 @@
 //! The `shiftlens` program.
-fn main() {}
+//!
+//! Exit codes: 0 if the work was done (a run with some bad images among good ones is done: they are named on the
+//! screen and in the report); 1 if work failed, or no image could be explained; 2 if the command line, the manifest or
+//! something that the manifest names cannot be used, in which case nothing was run.
+
+mod args;
+mod failure;
+mod inspect;
+mod progress;
+mod study;
+
+use args::{Cli, Command};
+use clap::Parser;
+use failure::Failure;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(a) => study::run(&a),
+        Command::Explain(a) => study::explain(&a),
+        Command::Check(a) => study::check(&a),
+        Command::Plugins { paths } => inspect::plugins(&paths),
+        Command::Layers { model } => inspect::layers(&model),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            failure.code()
+        }
+    }
+}
+
+/// What every command answers.
+type Done = Result<(), Failure>;

@@ -83,10 +83,10 @@ impl<'a> Loader<'a> {
     ) -> Result<Box<T>, ManifestError> {
         let blame = |e: Error| self.study.component_problem(spec, &e);
         let (made, path, sha256) = match &spec.kind {
-            Kind::Plugin { name, .. } => {
+            Kind::Plugin { .. } => {
                 let (path, lib) = self.libraries.get(spec).map_err(blame)?;
                 let component = T::from_plugin(&lib, &spec.params).map_err(blame)?;
-                let made = Made { component, backend: format!("plugin {name}"), remarks: Vec::new() };
+                let made = Made { component, backend: lib.label(), remarks: Vec::new() };
                 let sum = hash_file(&path).map_err(blame)?;
                 let file = path.file_name().map(|f| f.to_string_lossy().into_owned());
                 (made, file, Some(sum))

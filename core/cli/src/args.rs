@@ -1,0 +1,103 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Why an image classifier decided as it did: how an image would have to change for it to change its mind.
+#[derive(Debug, Parser)]
+#[command(name = "shiftlens", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 work failed, or no image could be explained; 2 the command line, the \
+manifest or something that it names cannot be used.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a study: explain its images and write a report. A run that was stopped goes on where it was
+    Run(Run),
+    /// Explain the given images with a study's models
+    Explain(Explain),
+    /// Check a manifest and everything it names, and print what was inferred; nothing is run
+    Check(Check),
+    /// List the plugins in the search path, or inspect the given libraries
+    Plugins {
+        /// Plugin libraries
+        paths: Vec<PathBuf>,
+    },
+    /// List the layers of an ONNX classifier that Grad-CAM and its family can look at
+    Layers {
+        /// The .onnx file
+        model: PathBuf,
+    },
+}
+
+/// What every command on a study takes.
+#[derive(Debug, Args)]
+pub struct Study {
+    /// The manifest, a TOML file
+    #[arg(value_name = "STUDY")]
+    pub manifest: PathBuf,
+    /// Override a value of the manifest, as in --set direction.samples=500 (may be given many times)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Where results go.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// Folder for the results [default: runs/ and the manifest's name; for `explain` with -explain behind]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Start anew in a folder that holds another run; its results are removed
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub study: Study,
+    #[command(flatten)]
+    pub output: Output,
+    /// Other images than the manifest's: a folder, a CSV with a `path` column, or a glob
+    #[arg(long, value_name = "DIR|CSV|GLOB")]
+    pub images: Option<String>,
+    /// At most so many images, evenly spread over the list
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    pub study: Study,
+    /// The images
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<PathBuf>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub study: Study,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        let cli = Cli::parse_from(["shiftlens", "run", "a.toml", "--set", "x.y=1", "--set", "z=2", "--limit", "3"]);
+        assert!(matches!(cli.command, Command::Run(r) if r.study.set.len() == 2 && r.limit == Some(3)));
+        assert!(Cli::try_parse_from(["shiftlens", "explain", "a.toml"]).is_err());
+        assert!(Cli::try_parse_from(["shiftlens", "run", "a.toml", "--limit", "0"]).is_err());
+    }
+}

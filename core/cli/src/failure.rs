@@ -1,0 +1,57 @@
+//! Why a command ended, how it is shown, and with which exit code.
+
+use miette::Report;
+use shiftlens_api::Error;
+use shiftlens_engine::ManifestError;
+use std::process::ExitCode;
+
+/// Why a command ended.
+#[derive(Debug)]
+pub enum Failure {
+    /// The manifest, or something that it names: exit code 2.
+    Manifest(ManifestError),
+    /// The command line: exit code 2.
+    Usage(String),
+    /// Work failed: exit code 1.
+    Work(Error),
+    /// Work failed, and it was said already: exit code 1.
+    Said,
+}
+
+impl From<ManifestError> for Failure {
+    fn from(e: ManifestError) -> Self {
+        Self::Manifest(e)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Self::Work(e)
+    }
+}
+
+impl Failure {
+    /// 2 where nothing could be run, else 1.
+    pub fn code(&self) -> ExitCode {
+        match self {
+            Self::Manifest(_) | Self::Usage(_) => ExitCode::from(2),
+            Self::Work(_) | Self::Said => ExitCode::from(1),
+        }
+    }
+
+    /// Prints the failure on stderr; a manifest's mistakes with the lines they stand in.
+    pub fn print(&self) {
+        match self {
+            Self::Manifest(e) => {
+                for problem in e.problems() {
+                    eprintln!("{:?}", Report::new(problem.clone()));
+                }
+                let n = e.problems().len();
+                eprintln!("{n} {}; nothing was run", if n == 1 { "mistake" } else { "mistakes" });
+            }
+            Self::Usage(message) => eprintln!("error: {message}"),
+            Self::Work(e) => eprintln!("error: {e}"),
+            Self::Said => {}
+        }
+    }
+}
