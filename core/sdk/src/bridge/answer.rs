@@ -61,7 +61,7 @@ pub unsafe fn array(what: &str, array: *const Array) -> Result<(Vec<usize>, Vec<
 ///
 /// # Errors
 /// [`Error::Shape`] for another rank.
-pub fn rank<const R: usize>(what: &str, expected: &str, shape: &[usize]) -> Result<[usize; R]> {
+pub fn exact<const R: usize>(what: &str, expected: &str, shape: &[usize]) -> Result<[usize; R]> {
     shape.try_into().map_err(|_| Error::Shape {
         what: what.into(),
         expected: expected.into(),
@@ -76,7 +76,7 @@ pub fn rank<const R: usize>(what: &str, expected: &str, shape: &[usize]) -> Resu
 pub unsafe fn images(p: *const Array) -> Result<Images> {
     // SAFETY: the caller's promise.
     let (shape, data) = unsafe { array("images", p) }?;
-    Images::new(rank("images", "[N, C, H, W]", &shape)?, data)
+    Images::new(exact("images", "[N, C, H, W]", &shape)?, data)
 }
 
 /// Reads codes `[N, L, D]`.
@@ -86,7 +86,7 @@ pub unsafe fn images(p: *const Array) -> Result<Images> {
 pub unsafe fn codes(p: *const Array) -> Result<LatentCodes> {
     // SAFETY: the caller's promise.
     let (shape, data) = unsafe { array("latent codes", p) }?;
-    LatentCodes::new(rank("latent codes", "[N, L, D]", &shape)?, data)
+    LatentCodes::new(exact("latent codes", "[N, L, D]", &shape)?, data)
 }
 
 /// Reads a text argument.
