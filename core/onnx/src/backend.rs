@@ -83,9 +83,9 @@ fn current() -> Result<&'static Backend> {
         Err(_) | Ok("" | "auto") => Ok(Choice::Auto),
         Ok("native") => Ok(Choice::Native),
         Ok("embedded") => Ok(Choice::Embedded),
-        Ok(other) => {
-            Err(format!("SHIFTLENS_ONNX_BACKEND is \"{other}\", expected \"native\", \"embedded\" or \"auto\""))
-        }
+        Ok(other) => Err(format!(
+            "SHIFTLENS_ONNX_BACKEND is \"{other}\", expected \"native\", \"embedded\" or \"auto\""
+        )),
     })
 }
 
@@ -98,15 +98,22 @@ fn start(choice: Choice) -> std::result::Result<Backend, String> {
         return embedded(Vec::new());
     }
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|p| !p.is_empty()) {
-        return native(Path::new(&path))
-            .map_err(|e| format!("ORT_DYLIB_PATH names a library that cannot be used: {e}; correct or unset it"));
+        return native(Path::new(&path)).map_err(|e| {
+            format!("ORT_DYLIB_PATH names a library that cannot be used: {e}; correct or unset it")
+        });
     }
     let mut notes = Vec::new();
     for path in candidates() {
+        if let Err(e) = check_library(&path) {
+            notes.push(e);
+            continue;
+        }
         match native(&path) {
             Ok(backend) => return Ok(Backend { notes, ..backend }),
             Err(e) => notes.push(e),
         }
+        // The bindings cannot try a second library: a failed load leaves them half initialised.
+        break;
     }
     if choice == Choice::Native {
         let cache = cache_folder().map_or_else(|| "the cache folder".into(), |c| c.display().to_string());
@@ -125,16 +132,21 @@ fn embedded(notes: Vec<String>) -> std::result::Result<Backend, String> {
     Ok(Backend { name: EMBEDDED_NAME.into(), native: false, environment, notes })
 }
 
+/// Loads a library; to be called once per process, because the bindings do not survive a failed load.
 fn native(path: &Path) -> std::result::Result<Backend, String> {
-    if !path.is_file() {
-        return Err(format!("{}: no such file", path.display()));
-    }
+    check_library(path)?;
     let path = std::path::absolute(path).map_err(|e| e.to_string())?;
     let builder = ort::init_from(&path).map_err(|e| e.to_string())?;
-    let environment =
-        builder.with_name("shiftlens").with_telemetry(false).build().map_err(|e| format!("{}: {e}", path.display()))?;
+    let environment = builder
+        .with_name("shiftlens")
+        .with_telemetry(false)
+        .build()
+        .map_err(|e| format!("{}: {e}", path.display()))?;
     environment.set_log_level(ort::logging::LogLevel::Error);
-    let version = library_version(&path).unwrap_or_else(|| "(unknown version)".into());
+    let version = std::fs::read(&path)
+        .ok()
+        .and_then(|bytes| library_version(&path, &bytes))
+        .unwrap_or_else(|| "(unknown version)".into());
     Ok(Backend { name: format!("onnxruntime {version}"), native: true, environment, notes: Vec::new() })
 }
 
@@ -157,7 +169,8 @@ fn candidates() -> Vec<PathBuf> {
         found.extend(libraries_in(&cache));
     }
     let path = if cfg!(windows) { "PATH" } else { "LD_LIBRARY_PATH" };
-    let listed = std::env::var_os(path).map(|v| std::env::split_paths(&v).collect::<Vec<_>>()).unwrap_or_default();
+    let listed =
+        std::env::var_os(path).map(|v| std::env::split_paths(&v).collect::<Vec<_>>()).unwrap_or_default();
     let usual = [
         "/usr/local/lib",
         "/usr/lib",
@@ -184,7 +197,8 @@ fn libraries_in(folder: &Path) -> Vec<PathBuf> {
         .filter(|n| {
             n.strip_prefix(&stem).is_some_and(|rest| {
                 let version = |s: &str| s.chars().all(|c| c == '.' || c.is_ascii_digit());
-                rest.strip_prefix(suffix).is_some_and(version) || rest.strip_suffix(suffix).is_some_and(version)
+                rest.strip_prefix(suffix).is_some_and(version)
+                    || rest.strip_suffix(suffix).is_some_and(version)
             })
         })
         .collect();
@@ -196,22 +210,65 @@ fn numbers(name: &str) -> Vec<u64> {
     name.split(|c: char| !c.is_ascii_digit()).filter_map(|s| s.parse().ok()).collect()
 }
 
+/// Refuses what is surely no usable library, without loading it: another file format or processor, a library without
+/// ONNX Runtime's entry point, a version that is too old.
+fn check_library(path: &Path) -> std::result::Result<(), String> {
+    let shown = path.display();
+    if !path.is_file() {
+        return Err(format!("{shown}: no such file"));
+    }
+    let bytes = std::fs::read(path).map_err(|e| format!("{shown}: {e}"))?;
+    if cfg!(target_os = "linux") {
+        let machine: Option<u16> = match std::env::consts::ARCH {
+            "x86_64" => Some(62),
+            "aarch64" => Some(183),
+            _ => None,
+        };
+        let found = bytes.get(18..20).map(|b| u16::from_le_bytes([b[0], b[1]]));
+        if !bytes.starts_with(b"\x7fELF") {
+            return Err(format!("{shown}: not a shared library"));
+        }
+        if machine.is_some() && found != machine {
+            return Err(format!("{shown}: a library for another processor than {}", std::env::consts::ARCH));
+        }
+    }
+    if find(&bytes, b"OrtGetApiBase").next().is_none() {
+        return Err(format!("{shown}: not ONNX Runtime, it lacks OrtGetApiBase"));
+    }
+    let least = ort::MINOR_VERSION;
+    match library_version(path, &bytes) {
+        Some(v) if numbers(&v).get(1).is_some_and(|minor| *minor < u64::from(least)) => {
+            Err(format!("{shown}: ONNX Runtime {v} is too old, 1.{least} or newer is needed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where `mark` occurs in `bytes`.
+fn find<'a>(bytes: &'a [u8], mark: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    let first = mark[0];
+    bytes
+        .iter()
+        .enumerate()
+        .filter(move |(i, b)| **b == first && bytes[*i..].starts_with(mark))
+        .map(|(i, _)| i)
+}
+
 /// The version a library was built as: the linker's version node (`VERS_1.30.0`) in its bytes, else its file name.
 ///
 /// ONNX Runtime's own version function is not offered by the safe bindings.
-fn library_version(path: &Path) -> Option<String> {
+fn library_version(path: &Path, bytes: &[u8]) -> Option<String> {
     const MARK: &[u8] = b"VERS_";
-    let bytes = std::fs::read(path).ok()?;
     let version_at = |from: usize| -> Option<String> {
-        let text: String =
-            bytes[from..].iter().take(16).map(|b| *b as char).take_while(|c| *c == '.' || c.is_ascii_digit()).collect();
+        let text: String = bytes[from..]
+            .iter()
+            .take(16)
+            .map(|b| *b as char)
+            .take_while(|c| *c == '.' || c.is_ascii_digit())
+            .collect();
         (numbers(&text).len() == 3).then_some(text)
     };
-    let node = bytes
-        .windows(MARK.len())
-        .enumerate()
-        .filter(|(_, w)| *w == MARK)
-        .find_map(|(i, _)| version_at(i + MARK.len()));
+    let node = find(bytes, MARK).find_map(|i| version_at(i + MARK.len()));
     node.or_else(|| {
         let real = path.canonicalize().ok()?;
         let parts = numbers(real.file_name()?.to_str()?);
@@ -374,17 +431,32 @@ mod tests {
         let found: Vec<String> =
             libraries_in(&folder).iter().map(|p| p.file_name().unwrap().to_str().unwrap().into()).collect();
         assert_eq!(found, [&names[2], &names[3], &names[1], &names[0]].map(Clone::clone));
-        assert_eq!(library_version(&folder.join(&names[3])).as_deref(), Some("1.31.2"));
-        std::fs::write(folder.join(&names[0]), b"\0VERS_x\0VERS_1.30.0\0").unwrap();
-        assert_eq!(library_version(&folder.join(&names[0])).as_deref(), Some("1.30.0"));
+        assert_eq!(library_version(&folder.join(&names[3]), b"x").as_deref(), Some("1.31.2"));
+        assert_eq!(
+            library_version(&folder.join(&names[0]), b"\0VERS_x\0VERS_1.30.0\0").as_deref(),
+            Some("1.30.0")
+        );
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
-    fn a_file_that_is_no_library_is_an_error() {
+    fn what_is_no_usable_library_is_refused_before_loading() {
         let path = std::env::temp_dir().join(format!("shiftlens-onnx-no-lib-{}", std::process::id()));
-        std::fs::write(&path, "no library").unwrap();
-        assert!(native(&path).is_err_and(|e| e.contains("shiftlens-onnx-no-lib")));
+        let refused = |content: &[u8], word: &str| {
+            std::fs::write(&path, content).unwrap();
+            let e = native(&path).err().unwrap();
+            assert!(e.contains("shiftlens-onnx-no-lib") && e.contains(word), "{e}");
+        };
+        let mut library = std::fs::read(std::env::current_exe().unwrap()).unwrap()[..64].to_vec();
+        if cfg!(target_os = "linux") {
+            refused(b"text", "not a shared library");
+            let mut other = library.clone();
+            other[18] = 3;
+            refused(&other, "another processor");
+        }
+        refused(&library, "lacks OrtGetApiBase");
+        library.extend(b"OrtGetApiBase\0VERS_1.16.3\0");
+        refused(&library, "1.16.3 is too old");
         std::fs::remove_file(&path).unwrap();
         assert!(native(&path).is_err_and(|e| e.contains("no such file")));
     }

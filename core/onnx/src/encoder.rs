@@ -34,10 +34,12 @@ impl OnnxEncoder {
         input.only_input(&model)?;
         let batch = input.batch_size(&name, config.batch, DEFAULT_BATCH)?;
         let output = choose_port(&model.outputs(), config.output.as_deref(), &name, "output")?.name;
-        let mut session = Session::new(&model.to_bytes()?, std::slice::from_ref(&output), config.threads, &name)?;
+        let mut session =
+            Session::new(&model.to_bytes()?, std::slice::from_ref(&output), config.threads, &name)?;
         let n = input.batch.unwrap_or(1);
-        let answer =
-            session.run_floats(&[(&input.name, &input.shape(n), &input.prepare(&input.grey()?, n)?)])?.swap_remove(0);
+        let answer = session
+            .run_floats(&[(&input.name, &input.shape(n), &input.prepare(&input.grey()?, n)?)])?
+            .swap_remove(0);
         let (layers, dim) = match *answer.shape() {
             [rows, d] if rows == n && d > 0 => (1, d),
             [rows, l, d] if rows == n && l > 0 && d > 0 => (l, d),

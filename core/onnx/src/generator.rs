@@ -44,10 +44,13 @@ impl OnnxGenerator {
         let mut inferred = Vec::new();
         let range = config.range.unwrap_or([-1.0, 1.0]);
         if !(range[0].is_finite() && range[1].is_finite() && range[0] < range[1]) {
-            return Err(Error::Invalid(format!("{name}: range = {range:?}, expected [black, white] with black < white")));
+            return Err(Error::Invalid(format!(
+                "{name}: range = {range:?}, expected [black, white] with black < white"
+            )));
         }
         if config.range.is_none() {
-            inferred.push("range is not given: the model's outputs are taken as -1 (black) to 1 (white)".into());
+            inferred
+                .push("range is not given: the model's outputs are taken as -1 (black) to 1 (white)".into());
         }
         let inputs = model.inputs();
         let port = choose_port(&inputs, None, &name, "input")?;
@@ -57,7 +60,8 @@ impl OnnxGenerator {
                 port.name, port.data_type
             )));
         }
-        let (tail, dim) = code_shape(&name, &port.name, port.dims.as_deref(), config.latent_dim, &mut inferred)?;
+        let (tail, dim) =
+            code_shape(&name, &port.name, port.dims.as_deref(), config.latent_dim, &mut inferred)?;
         let fixed = port.dims.as_ref().and_then(|d| d.first()).and_then(Dim::fixed);
         let batch = match (config.batch, fixed) {
             (Some(0), _) => return Err(Error::Invalid(format!("{name}: batch = 0, expected at least 1"))),
@@ -69,12 +73,14 @@ impl OnnxGenerator {
             (said, is) => is.or(said).unwrap_or(DEFAULT_BATCH),
         };
         let output = choose_port(&model.outputs(), config.output.as_deref(), &name, "output")?.name;
-        let mut session = Session::new(&model.to_bytes()?, std::slice::from_ref(&output), config.threads, &name)?;
+        let mut session =
+            Session::new(&model.to_bytes()?, std::slice::from_ref(&output), config.threads, &name)?;
         let n = fixed.unwrap_or(1);
         let mut shape = vec![n];
         shape.extend(&tail);
         let image = session.run_floats(&[(&port.name, &shape, &vec![0.0; n * dim])])?.swap_remove(0);
-        let (layout, channels, size) = image_shape(&name, &output, image.shape(), n, config.layout, &mut inferred)?;
+        let (layout, channels, size) =
+            image_shape(&name, &output, image.shape(), n, config.layout, &mut inferred)?;
         Ok(Self {
             session,
             name,

@@ -8,7 +8,8 @@
 //!   overridable defaults; the embedded backend cannot load them.
 
 use crate::proto::{
-    self, AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto, TypeValue, ValueInfoProto,
+    self, AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto, TypeValue,
+    ValueInfoProto,
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -98,7 +99,9 @@ impl Model {
     /// As [`Model::load`].
     pub fn from_bytes(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Self> {
         let not_onnx = |why: String| {
-            Error::Invalid(format!("{name}: not an ONNX model ({why}); expected the .onnx file of an exporter"))
+            Error::Invalid(format!(
+                "{name}: not an ONNX model ({why}); expected the .onnx file of an exporter"
+            ))
         };
         let proto = ModelProto::decode(bytes).map_err(|e| not_onnx(e.to_string()))?;
         match &proto.graph {
@@ -228,7 +231,10 @@ pub fn value_info(name: &str, data_type: i32, shape: Option<&[usize]>) -> ValueI
     let shape = shape.map(|s| proto::TensorShapeProto {
         dim: s
             .iter()
-            .map(|d| proto::DimensionProto { value: Some(DimensionValue::DimValue(*d as i64)), denotation: None })
+            .map(|d| proto::DimensionProto {
+                value: Some(DimensionValue::DimValue(*d as i64)),
+                denotation: None,
+            })
             .collect(),
     });
     ValueInfoProto {
@@ -284,7 +290,9 @@ fn read_external(t: &mut TensorProto, model: &str, folder: Option<&Path>) -> Res
     let number = |key: &str| -> Result<Option<usize>> {
         entry(key)
             .map(|v| {
-                v.parse().map_err(|_| Error::Invalid(format!("{what}: {key} = \"{v}\", expected a number of bytes")))
+                v.parse().map_err(|_| {
+                    Error::Invalid(format!("{what}: {key} = \"{v}\", expected a number of bytes"))
+                })
             })
             .transpose()
     };
@@ -297,7 +305,9 @@ fn read_external(t: &mut TensorProto, model: &str, folder: Option<&Path>) -> Res
         )));
     }
     let path = folder
-        .ok_or_else(|| Error::Invalid(format!("{what} is stored in \"{location}\", but the model has no folder")))?
+        .ok_or_else(|| {
+            Error::Invalid(format!("{what} is stored in \"{location}\", but the model has no folder"))
+        })?
         .join(relative);
     let data = read_range(&path, offset, length).map_err(|e| {
         Error::Invalid(format!(

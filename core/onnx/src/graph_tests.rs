@@ -65,7 +65,8 @@ fn the_checksum_is_checked_first() {
 #[test]
 fn external_data_is_read_beside_the_model_only() {
     let folder = folder("external");
-    let entry = |k: &str, v: &str| proto::StringStringEntryProto { key: Some(k.into()), value: Some(v.into()) };
+    let entry =
+        |k: &str, v: &str| proto::StringStringEntryProto { key: Some(k.into()), value: Some(v.into()) };
     let external = |location: &str, length: &str| {
         let mut model = old_style();
         let t = &mut model.graph.as_mut().unwrap().initializer[0];
@@ -107,5 +108,8 @@ fn fixing_the_batch_forgets_shapes_that_no_longer_hold() {
     model.fix_input("x", &[5, 2]);
     assert_eq!(model.inputs()[0].dims, Some(vec![Dim::Fixed(5), Dim::Fixed(2)]));
     assert_eq!(model.outputs()[0].dims, None);
-    assert_eq!(show_dims(&[Dim::Dynamic("batch".into()), Dim::Fixed(3), Dim::Dynamic(String::new())]), "[batch, 3, ?]");
+    assert_eq!(
+        show_dims(&[Dim::Dynamic("batch".into()), Dim::Fixed(3), Dim::Dynamic(String::new())]),
+        "[batch, 3, ?]"
+    );
 }

@@ -77,7 +77,11 @@ impl ImageInput {
                     show_dims(&dims)
                 )));
             }
-            None => return Err(Error::Invalid(format!("{file}: the model leaves its channels open; set input.channels"))),
+            None => {
+                return Err(Error::Invalid(format!(
+                    "{file}: the model leaves its channels open; set input.channels"
+                )));
+            }
         };
         let size = match (height, width) {
             (Some(h), Some(w)) if h > 0 && w > 0 => (h, w),
@@ -95,7 +99,8 @@ impl ImageInput {
             inferred.push(format!("input.size = [{}, {}], read from the model", size.0, size.1));
         }
         if spec.scale.is_none() && spec.mean.is_empty() && spec.std.is_empty() {
-            inferred.push("input.scale, mean and std are not given: the model is fed values in [0, 1]".into());
+            inferred
+                .push("input.scale, mean and std are not given: the model is fed values in [0, 1]".into());
         }
         let batch = dims[0].fixed();
         if let Some(b) = batch {
@@ -103,7 +108,9 @@ impl ImageInput {
         }
         let scale = spec.scale.unwrap_or(1.0);
         if !(scale.is_finite() && scale != 0.0) {
-            return Err(Error::Invalid(format!("{file}: input.scale = {scale}, expected a number other than 0")));
+            return Err(Error::Invalid(format!(
+                "{file}: input.scale = {scale}, expected a number other than 0"
+            )));
         }
         Ok(Self {
             name: port.name,
@@ -179,8 +186,12 @@ impl ImageInput {
             let image = x.image(i.min(x.len() - 1));
             let value = |k: usize, p: usize| (image[k * plane + p] * self.scale - self.mean[k]) / self.std[k];
             match self.layout {
-                Layout::Nchw => out.extend((0..c).flat_map(|k| (0..plane).map(move |p| (k, p))).map(|(k, p)| value(k, p))),
-                Layout::Nhwc => out.extend((0..plane).flat_map(|p| (0..c).map(move |k| (k, p))).map(|(k, p)| value(k, p))),
+                Layout::Nchw => {
+                    out.extend((0..c).flat_map(|k| (0..plane).map(move |p| (k, p))).map(|(k, p)| value(k, p)))
+                }
+                Layout::Nhwc => {
+                    out.extend((0..plane).flat_map(|p| (0..c).map(move |k| (k, p))).map(|(k, p)| value(k, p)))
+                }
             }
         }
         Ok(out)
@@ -210,11 +221,11 @@ impl ImageInput {
 pub(crate) fn choose_port(ports: &[Port], name: Option<&str>, file: &str, kind: &str) -> Result<Port> {
     let names = || ports.iter().map(|p| format!("\"{}\"", p.name)).collect::<Vec<_>>().join(", ");
     match (name, ports) {
-        (Some(n), _) => ports
-            .iter()
-            .find(|p| p.name == n)
-            .cloned()
-            .ok_or_else(|| Error::Invalid(format!("{file}: no {kind} \"{n}\"; the model has {}", names()))),
+        (Some(n), _) => {
+            ports.iter().find(|p| p.name == n).cloned().ok_or_else(|| {
+                Error::Invalid(format!("{file}: no {kind} \"{n}\"; the model has {}", names()))
+            })
+        }
         (None, [only]) => Ok(only.clone()),
         (None, []) => Err(Error::Invalid(format!("{file}: the model has no {kind}"))),
         (None, _) => Err(Error::Invalid(format!(
@@ -286,7 +297,9 @@ fn per_channel(file: &str, what: &str, values: &[f32], channels: usize, default:
         }
     };
     if out.iter().any(|v| !v.is_finite() || (what == "std" && *v == 0.0)) {
-        return Err(Error::Invalid(format!("{file}: input.{what} = {values:?}, expected finite numbers, std not 0")));
+        return Err(Error::Invalid(format!(
+            "{file}: input.{what} = {values:?}, expected finite numbers, std not 0"
+        )));
     }
     Ok(out)
 }

@@ -7,7 +7,8 @@ use crate::graph::Model;
 use crate::image_input::{ImageInput, choose_port};
 use crate::scores::ScoreHead;
 use shiftlens_api::{
-    Error, GradientOutput, GradientRequest, Gradients, Images, LayerInfo, Predictor, PredictorInfo, Result, Scores,
+    Error, GradientOutput, GradientRequest, Gradients, Images, LayerInfo, Predictor, PredictorInfo, Result,
+    Scores,
 };
 
 /// Images per run where the manifest does not say.
@@ -42,10 +43,12 @@ impl OnnxPredictor {
         input.only_input(&model)?;
         let batch = input.batch_size(&file, config.batch, DEFAULT_BATCH)?;
         let output = choose_port(&model.outputs(), config.output.name.as_deref(), &file, "output")?.name;
-        let mut session = Session::new(&model.to_bytes()?, std::slice::from_ref(&output), config.threads, &file)?;
+        let mut session =
+            Session::new(&model.to_bytes()?, std::slice::from_ref(&output), config.threads, &file)?;
 
         let n = input.batch.unwrap_or(1);
-        let answer = session.run_floats(&[(&input.name, &input.shape(n), &input.prepare(&input.grey()?, n)?)])?;
+        let answer =
+            session.run_floats(&[(&input.name, &input.shape(n), &input.prepare(&input.grey()?, n)?)])?;
         let columns = columns(&file, &output, answer[0].shape(), n)?;
         let head = ScoreHead::resolve(&model, &output, columns, &config.output, &mut inferred)?;
         Ok(Self {
@@ -74,7 +77,8 @@ impl OnnxPredictor {
     fn run_chunk(&mut self, x: &Images) -> Result<Vec<f32>> {
         let n = self.input.batch.unwrap_or(x.len());
         let data = self.input.prepare(x, n)?;
-        let answer = self.session.run_floats(&[(&self.input.name, &self.input.shape(n), &data)])?.swap_remove(0);
+        let answer =
+            self.session.run_floats(&[(&self.input.name, &self.input.shape(n), &data)])?.swap_remove(0);
         if answer.as_slice().len() != n * self.head.columns {
             return Err(Error::Shape {
                 what: format!("{}: output \"{}\"", self.model.name(), self.head.output),

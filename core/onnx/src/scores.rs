@@ -82,7 +82,9 @@ impl ScoreHead {
                 Activation::Sigmoid
             }
             (None, None) => {
-                inferred.push(format!("output.activation = \"softmax\": {columns} columns that no softmax makes"));
+                inferred.push(format!(
+                    "output.activation = \"softmax\": {columns} columns that no softmax makes"
+                ));
                 Activation::Softmax
             }
         };
@@ -91,7 +93,9 @@ impl ScoreHead {
         let classes = class_names(file, columns, probability, spec, inferred)?;
         let target = match &spec.target {
             Some(name) => Some(classes.iter().position(|c| c == name).ok_or_else(|| {
-                Error::Invalid(format!("{file}: output.target = \"{name}\" is no class; the classes are {classes:?}"))
+                Error::Invalid(format!(
+                    "{file}: output.target = \"{name}\" is no class; the classes are {classes:?}"
+                ))
             })?),
             None => {
                 let obvious = match classes.len() {
@@ -160,7 +164,10 @@ fn class_names(
             Ok(vec!["score".into()])
         }
         (k, 0) => {
-            inferred.push(format!("output.classes = \"class 0\" to \"class {}\": {k} columns without names", k - 1));
+            inferred.push(format!(
+                "output.classes = \"class 0\" to \"class {}\": {k} columns without names",
+                k - 1
+            ));
             Ok((0..k).map(|i| format!("class {i}")).collect())
         }
         (1, 2) if probability => {

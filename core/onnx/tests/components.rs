@@ -31,7 +31,12 @@ fn brightness(batch: usize, end: &str, columns: usize) -> Build {
 }
 
 fn load(path: &Path, output: OutputSpec) -> shiftlens_api::Result<OnnxPredictor> {
-    OnnxPredictor::load(&PredictorConfig { path: path.into(), output, threads: Some(1), ..Default::default() })
+    OnnxPredictor::load(&PredictorConfig {
+        path: path.into(),
+        output,
+        threads: Some(1),
+        ..Default::default()
+    })
 }
 
 fn names(list: &[&str]) -> Vec<String> {
@@ -52,7 +57,8 @@ fn one_sigmoid_column_is_two_classes_or_one() {
     let x = greys(&[0.25, 0.75, 0.5]);
     for (file, end) in [("raw.onnx", ""), ("sigmoid.onnx", "Sigmoid")] {
         let path = folder.write(file, &brightness(0, end, 1).bytes());
-        let mut p = load(&path, OutputSpec { classes: names(&["dark", "bright"]), ..Default::default() }).unwrap();
+        let mut p =
+            load(&path, OutputSpec { classes: names(&["dark", "bright"]), ..Default::default() }).unwrap();
         assert_eq!((p.target(), p.info().classes.len()), (Some(1), 2));
         let s = p.predict(&x).unwrap();
         for (i, z) in [-1.0, 1.0, 0.0].into_iter().enumerate() {
@@ -68,7 +74,7 @@ fn one_sigmoid_column_is_two_classes_or_one() {
                 score: ScoreKind::Logit,
             };
             let g = p.gradients().unwrap().gradients(&x, &request).unwrap();
-            assert!((g.scores[0] - sign * -1.0).abs() < 1e-6);
+            assert!((g.scores[0] + sign).abs() < 1e-6);
             assert!(g.input_gradient.unwrap().as_slice().iter().all(|v| (v - sign * 0.25).abs() < 1e-6));
             assert_eq!(g.gradients[0].shape(), [3, 1, 4, 4]);
             request.score = ScoreKind::Probability;
@@ -116,10 +122,14 @@ fn contradictions_name_both_sides() {
     let soft = folder.write("soft.onnx", &brightness(0, "Softmax", 3).bytes());
     let message = |config: PredictorConfig| OnnxPredictor::load(&config).err().unwrap().to_string();
     let input = |input: InputSpec| PredictorConfig { path: raw.clone(), input, ..Default::default() };
-    let output = |path: &Path, output: OutputSpec| PredictorConfig { path: path.into(), output, ..Default::default() };
+    let output =
+        |path: &Path, output: OutputSpec| PredictorConfig { path: path.into(), output, ..Default::default() };
     for (config, words) in [
         (input(InputSpec { size: Some([8, 8]), ..Default::default() }), vec!["size = 8", "[batch, 1, 4, 4]"]),
-        (input(InputSpec { channels: Some(3), ..Default::default() }), vec!["channels = 3", "[batch, 1, 4, 4]"]),
+        (
+            input(InputSpec { channels: Some(3), ..Default::default() }),
+            vec!["channels = 3", "[batch, 1, 4, 4]"],
+        ),
         (input(InputSpec { name: Some("image".into()), ..Default::default() }), vec!["\"image\"", "\"x\""]),
         (input(InputSpec { std: vec![0.0], ..Default::default() }), vec!["std"]),
         (input(InputSpec { mean: vec![0.0; 2], ..Default::default() }), vec!["mean has 2 values"]),
@@ -135,14 +145,15 @@ fn contradictions_name_both_sides() {
             output(&raw, OutputSpec { classes: names(&["a", "b"]), ..Default::default() }),
             vec!["2 names", "3 columns"],
         ),
-        (
-            output(&raw, OutputSpec { classes: names(&["a", "b", "a"]), ..Default::default() }),
-            vec!["twice"],
-        ),
+        (output(&raw, OutputSpec { classes: names(&["a", "b", "a"]), ..Default::default() }), vec!["twice"]),
         (
             output(
                 &raw,
-                OutputSpec { classes: names(&["a", "b", "c"]), target: Some("d".into()), ..Default::default() },
+                OutputSpec {
+                    classes: names(&["a", "b", "c"]),
+                    target: Some("d".into()),
+                    ..Default::default()
+                },
             ),
             vec!["\"d\"", "\"c\""],
         ),
@@ -178,7 +189,8 @@ fn not_a_number_and_no_probability_are_errors() {
     assert!(matches!(e, Error::NotFinite { .. }) && e.to_string().contains("image 1"), "{e}");
 
     let path = folder.write("raw.onnx", &brightness(0, "", 1).bytes());
-    let mut p = load(&path, OutputSpec { activation: Some(Activation::Already), ..Default::default() }).unwrap();
+    let mut p =
+        load(&path, OutputSpec { activation: Some(Activation::Already), ..Default::default() }).unwrap();
     let e = p.predict(&greys(&[1.0])).unwrap_err().to_string();
     assert!(e.contains("already") && e.contains("promises probabilities"), "{e}");
     let request = GradientRequest { input_gradient: true, classes: vec![0], ..Default::default() };
@@ -206,7 +218,12 @@ fn gradients_name_what_is_missing() {
     let e = g.gradients(&x, &request).unwrap_err().to_string();
     assert!(["Sinh", "\"s\"", "\"map\""].iter().all(|w| e.contains(w)), "{e}");
     // Above the operator it works.
-    request = GradientRequest { layers: vec!["map".into()], layer_gradients: true, classes: vec![0], ..Default::default() };
+    request = GradientRequest {
+        layers: vec!["map".into()],
+        layer_gradients: true,
+        classes: vec![0],
+        ..Default::default()
+    };
     let out = g.gradients(&x, &request).unwrap();
     assert!(out.gradients[0].as_slice().iter().all(|v| (v - 1.0 / 16.0).abs() < 1e-7));
     request.layers = vec!["nowhere".into()];
@@ -220,9 +237,16 @@ fn gradients_name_what_is_missing() {
 fn generator_draws_by_seed_and_scales() {
     let folder = Folder::new("generator");
     // Two pixels of a code, as an image of 1 x 2 in [-1, 1], in either axis order.
-    for (file, shape, layout) in [("c.onnx", [0, 1, 1, 2], Layout::Nchw), ("l.onnx", [0, 1, 2, 1], Layout::Nhwc)] {
+    for (file, shape, layout) in
+        [("c.onnx", [0, 1, 1, 2], Layout::Nchw), ("l.onnx", [0, 1, 2, 1], Layout::Nhwc)]
+    {
         let mut b = Build::new(17, &[0, 2]);
-        b.ints("shape", &shape.map(|d| d as i64)).node("Tanh", "x", "t", &[]).node("Reshape", "t shape", "y", &[]);
+        b.ints("shape", &shape.map(|d| d as i64)).node("Tanh", "x", "t", &[]).node(
+            "Reshape",
+            "t shape",
+            "y",
+            &[],
+        );
         b.output("y", Some(&shape));
         let path = folder.write(file, &b.bytes());
         let config = GeneratorConfig { path, layout: Some(layout), batch: Some(2), ..Default::default() };
@@ -246,7 +270,12 @@ fn encoder_answers_codes_of_w_and_w_plus() {
     let folder = Folder::new("encoder");
     for (file, shape) in [("w.onnx", vec![0, 16]), ("wplus.onnx", vec![0, 4, 4])] {
         let mut b = Build::new(17, &[0, 1, 4, 4]);
-        b.ints("shape", &shape.iter().map(|d| *d as i64).collect::<Vec<_>>()).node("Reshape", "x shape", "w", &[]);
+        b.ints("shape", &shape.iter().map(|d| *d as i64).collect::<Vec<_>>()).node(
+            "Reshape",
+            "x shape",
+            "w",
+            &[],
+        );
         b.output("w", Some(&shape));
         let config = EncoderConfig {
             path: folder.write(file, &b.bytes()),
@@ -289,6 +318,7 @@ fn wrong_keys_are_refused() {
     let e = serde_json::from_str::<PredictorConfig>(wrong).unwrap_err().to_string();
     assert!(e.contains("mena") && e.contains("mean"), "{e}");
     let config: GeneratorConfig =
-        serde_json::from_str(r#"{ "path": "g.onnx", "latent-dim": 64, "range": [0, 1], "layout": "nhwc" }"#).unwrap();
+        serde_json::from_str(r#"{ "path": "g.onnx", "latent-dim": 64, "range": [0, 1], "layout": "nhwc" }"#)
+            .unwrap();
     assert_eq!((config.latent_dim, config.layout), (Some(64), Some(Layout::Nhwc)));
 }

@@ -82,8 +82,10 @@ pub fn differentiate(
     let reached = reached(model, sources);
     let mut gradients: HashMap<&str, String> = HashMap::from([(score, seed)]);
     for node in model.graph().node.iter().rev() {
-        let outputs: Vec<Option<String>> = node.output.iter().map(|o| gradients.get(o.as_str()).cloned()).collect();
-        let wanted: Vec<bool> = node.input.iter().map(|i| reached.contains(i) && facts.floats.contains(i)).collect();
+        let outputs: Vec<Option<String>> =
+            node.output.iter().map(|o| gradients.get(o.as_str()).cloned()).collect();
+        let wanted: Vec<bool> =
+            node.input.iter().map(|i| reached.contains(i) && facts.floats.contains(i)).collect();
         if outputs.iter().all(Option::is_none) || !wanted.contains(&true) || rules::is_constant(node) {
             continue;
         }

@@ -223,7 +223,14 @@ impl<'a> Emitter<'a> {
     }
 
     /// `a[.., start..end by step, ..]` on each of `axes`.
-    pub fn slice(&mut self, a: &str, axes: &[usize], start: &[i64], end: &[i64], step: &[i64]) -> Result<String> {
+    pub fn slice(
+        &mut self,
+        a: &str,
+        axes: &[usize],
+        start: &[i64],
+        end: &[i64],
+        step: &[i64],
+    ) -> Result<String> {
         let axes: Vec<i64> = axes.iter().map(|d| *d as i64).collect();
         if self.opset < 10 {
             if step.iter().any(|s| *s != 1) {
@@ -234,7 +241,11 @@ impl<'a> Emitter<'a> {
                     self.opset
                 )));
             }
-            return Ok(self.op("Slice", &[a], vec![ints("axes", &axes), ints("starts", start), ints("ends", end)]));
+            return Ok(self.op(
+                "Slice",
+                &[a],
+                vec![ints("axes", &axes), ints("starts", start), ints("ends", end)],
+            ));
         }
         let [s, e, x, t] = [start, end, &axes, step].map(|v| self.int_list(v));
         Ok(self.op("Slice", &[a, &s, &e, &x, &t], vec![]))
@@ -247,7 +258,11 @@ impl<'a> Emitter<'a> {
         }
         let pads: Vec<i64> = begin.iter().chain(end).map(|n| *n as i64).collect();
         if self.opset < 11 {
-            return self.op("Pad", &[a], vec![ints("pads", &pads), float("value", value), string("mode", "constant")]);
+            return self.op(
+                "Pad",
+                &[a],
+                vec![ints("pads", &pads), float("value", value), string("mode", "constant")],
+            );
         }
         let pads = self.int_list(&pads);
         let value = self.scalar(value);
@@ -288,7 +303,14 @@ impl<'a> Emitter<'a> {
     }
 
     /// `M^T` applied along `axis`: the gradient of `y = M x` along that axis, `M` being `[out, in]` row-major.
-    pub fn transposed_map(&mut self, g: &str, shape: &[usize], axis: usize, m: &[f32], inner: usize) -> String {
+    pub fn transposed_map(
+        &mut self,
+        g: &str,
+        shape: &[usize],
+        axis: usize,
+        m: &[f32],
+        inner: usize,
+    ) -> String {
         let outer = shape[axis];
         let rank = shape.len();
         if axis + 1 == rank && rank > 1 {
@@ -298,7 +320,8 @@ impl<'a> Emitter<'a> {
         let before: usize = shape[..axis].iter().product();
         let after: usize = shape[axis + 1..].iter().product();
         let flat = self.reshape(g, &[before, outer, after]);
-        let transposed: Vec<f32> = (0..inner).flat_map(|i| (0..outer).map(move |o| m[o * inner + i])).collect();
+        let transposed: Vec<f32> =
+            (0..inner).flat_map(|i| (0..outer).map(move |o| m[o * inner + i])).collect();
         let mt = self.floats(&[1, inner, outer], &transposed);
         let product = self.matmul(&mt, &flat);
         let mut back = shape.to_vec();
@@ -313,7 +336,12 @@ impl<'a> Emitter<'a> {
             .get(tensor)
             .map(Vec::as_slice)
             .or_else(|| self.facts.constants.get(tensor).map(|c| c.shape.as_slice()))
-            .ok_or_else(|| Error::Unsupported(format!("{}: the shape of tensor \"{tensor}\" is not known", self.model.name())))
+            .ok_or_else(|| {
+                Error::Unsupported(format!(
+                    "{}: the shape of tensor \"{tensor}\" is not known",
+                    self.model.name()
+                ))
+            })
     }
 
     /// The value of a tensor that does not depend on the images.
@@ -326,7 +354,9 @@ impl<'a> Emitter<'a> {
         let Some(name) = node.input_name(i) else { return Ok(None) };
         match self.constant(name).map(|c| &c.values) {
             Some(Values::Int(v)) => Ok(Some(v.clone())),
-            Some(Values::Float(_)) | None => Err(self.unsupported(node, &format!("its input \"{name}\" is not constant"))),
+            Some(Values::Float(_)) | None => {
+                Err(self.unsupported(node, &format!("its input \"{name}\" is not constant")))
+            }
         }
     }
 

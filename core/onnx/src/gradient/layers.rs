@@ -30,7 +30,9 @@ pub fn candidates(model: &Model, facts: &Facts, input: &str, layout: Layout, out
     let mut layers = Vec::new();
     for node in &model.graph().node {
         let (Some(x), Some(y)) = (node.input.first(), node.output.first()) else { continue };
-        let Some(shape) = facts.shapes.get(y).filter(|s| s.len() == 4 && facts.floats.contains(y)) else { continue };
+        let Some(shape) = facts.shapes.get(y).filter(|s| s.len() == 4 && facts.floats.contains(y)) else {
+            continue;
+        };
         let inherited = node.input.iter().find_map(|i| order.get(i.as_str()).copied());
         let now = match node.op() {
             "Conv" | "ConvTranspose" | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" => {

@@ -25,9 +25,7 @@ use crate::graph::{Model, value_info};
 use crate::predictor::{OnnxPredictor, check_row};
 use crate::proto::data_type;
 use emit::{Emitter, Facts, PREFIX};
-use shiftlens_api::{
-    Error, GradientOutput, GradientRequest, Images, LayerInfo, Result, ScoreKind, Tensor,
-};
+use shiftlens_api::{Error, GradientOutput, GradientRequest, Images, LayerInfo, Result, ScoreKind, Tensor};
 use std::collections::HashMap;
 
 /// Largest batch of a gradient run: all activations are in memory at once.
@@ -129,7 +127,9 @@ fn score_tensor(p: &OnnxPredictor, kind: ScoreKind) -> Result<(Model, String)> {
             )));
         }
         (ScoreKind::Probability, Activation::Sigmoid, _) => own("Sigmoid", vec![], &mut model),
-        (ScoreKind::Probability, Activation::Softmax, _) => own("Softmax", vec![emit::int("axis", 1)], &mut model),
+        (ScoreKind::Probability, Activation::Softmax, _) => {
+            own("Softmax", vec![emit::int("axis", 1)], &mut model)
+        }
         _ => output,
     };
     Ok((model, tensor))
@@ -194,7 +194,11 @@ fn prepare(p: &mut OnnxPredictor, key: &Key) -> Result<Session> {
 }
 
 /// See [`shiftlens_api::Gradients::gradients`].
-pub(crate) fn gradients(p: &mut OnnxPredictor, x: &Images, request: &GradientRequest) -> Result<GradientOutput> {
+pub(crate) fn gradients(
+    p: &mut OnnxPredictor,
+    x: &Images,
+    request: &GradientRequest,
+) -> Result<GradientOutput> {
     let classes = classes(p, x.len(), &request.classes)?;
     let layers = resolve(p, &request.layers)?;
     let mut out = Collected::default();
@@ -219,12 +223,18 @@ pub(crate) fn gradients(p: &mut OnnxPredictor, x: &Images, request: &GradientReq
 fn classes(p: &OnnxPredictor, n: usize, asked: &[usize]) -> Result<Vec<usize>> {
     let known = p.head.classes.len();
     if let Some(k) = asked.iter().find(|k| **k >= known) {
-        return Err(Error::Invalid(format!("class {k} asked for, {} has {known} ({:?})", p.model.name(), p.head.classes)));
+        return Err(Error::Invalid(format!(
+            "class {k} asked for, {} has {known} ({:?})",
+            p.model.name(),
+            p.head.classes
+        )));
     }
     match asked {
         [one] => Ok(vec![*one; n]),
         many if many.len() == n => Ok(many.to_vec()),
-        many => Err(Error::Invalid(format!("{} classes given for {n} images, expected 1 or {n}", many.len()))),
+        many => {
+            Err(Error::Invalid(format!("{} classes given for {n} images, expected 1 or {n}", many.len())))
+        }
     }
 }
 

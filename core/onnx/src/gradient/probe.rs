@@ -25,8 +25,23 @@ pub fn dependent(model: &Model, input: &str) -> HashSet<String> {
 /// type of its own that cannot be read from outside, so that they are asked for as plain integers.
 fn shape_arithmetic(model: &Model) -> HashSet<String> {
     const KEEPS_TYPE: &[&str] = &[
-        "Abs", "Add", "Concat", "Div", "Identity", "Max", "Min", "Mod", "Mul", "Neg", "Range", "ReduceMax", "ReduceMin",
-        "ReduceProd", "ReduceSum", "Sub", "Transpose",
+        "Abs",
+        "Add",
+        "Concat",
+        "Div",
+        "Identity",
+        "Max",
+        "Min",
+        "Mod",
+        "Mul",
+        "Neg",
+        "Range",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceSum",
+        "Sub",
+        "Transpose",
     ];
     let mut set = HashSet::new();
     for node in &model.graph().node {
@@ -51,7 +66,13 @@ fn shape_arithmetic(model: &Model) -> HashSet<String> {
 ///
 /// # Errors
 /// If the backend cannot run it, or a constant is of a type that cannot be read.
-pub fn probe(model: &Model, input: &str, shape: &[usize], data: &[f32], threads: Option<usize>) -> Result<Facts> {
+pub fn probe(
+    model: &Model,
+    input: &str,
+    shape: &[usize],
+    data: &[f32],
+    threads: Option<usize>,
+) -> Result<Facts> {
     let graph = model.graph();
     let outputs: Vec<String> =
         graph.node.iter().flat_map(|n| &n.output).filter(|o| !o.is_empty()).cloned().collect();

@@ -50,7 +50,9 @@ impl Build {
 
     /// Adds a node `op(inputs) -> outputs`, names separated by blanks (`_` is an input left out).
     pub fn node(&mut self, op: &str, inputs: &str, outputs: &str, attributes: &[(&str, A)]) -> &mut Self {
-        let split = |s: &str| s.split_whitespace().map(|n| if n == "_" { String::new() } else { n.to_owned() }).collect();
+        let split = |s: &str| {
+            s.split_whitespace().map(|n| if n == "_" { String::new() } else { n.to_owned() }).collect()
+        };
         let node = NodeProto {
             op_type: Some(op.into()),
             input: split(inputs),
@@ -100,7 +102,9 @@ impl Build {
 }
 
 fn free_axes(v: &mut ValueInfoProto) {
-    let Some(proto::TypeValue::TensorType(t)) = v.r#type.as_mut().and_then(|t| t.value.as_mut()) else { return };
+    let Some(proto::TypeValue::TensorType(t)) = v.r#type.as_mut().and_then(|t| t.value.as_mut()) else {
+        return;
+    };
     for d in t.shape.iter_mut().flat_map(|s| &mut s.dim) {
         if d.value == Some(proto::DimensionValue::DimValue(0)) {
             d.value = Some(proto::DimensionValue::DimParam("batch".into()));

@@ -82,7 +82,11 @@ impl Case {
     pub fn images(&self) -> (Images, f32, f32) {
         let x = self.array("input").unwrap();
         let (low, high) = x.data.iter().fold((f32::MAX, f32::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
-        let shape = if self.nhwc() { [x.shape[0], x.shape[3], x.shape[1], x.shape[2]] } else { [0, 1, 2, 3].map(|i| x.shape[i]) };
+        let shape = if self.nhwc() {
+            [x.shape[0], x.shape[3], x.shape[1], x.shape[2]]
+        } else {
+            [0, 1, 2, 3].map(|i| x.shape[i])
+        };
         let data = self.to_nchw(&x).iter().map(|v| (v - low) / (high - low)).collect();
         (Images::new(shape, data).unwrap(), high - low, -low)
     }

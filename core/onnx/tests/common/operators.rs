@@ -91,7 +91,12 @@ const CASES: &[Case] = &[
         b.random("w", &[4, 3, 3, 3]).random("c", &[4]).node("Conv", "x w c", "y", &[]);
     }),
     ("conv, strides, uneven pads, unreached pixels", 17, |b| {
-        b.random("w", &[4, 3, 3, 2]).node("Conv", "x w", "y", &[("strides", is(&[2, 3])), ("pads", is(&[0, 1, 1, 0]))]);
+        b.random("w", &[4, 3, 3, 2]).node(
+            "Conv",
+            "x w",
+            "y",
+            &[("strides", is(&[2, 3])), ("pads", is(&[0, 1, 1, 0]))],
+        );
     }),
     ("conv, groups and dilation", 17, |b| {
         b.random("w", &[6, 1, 3, 3]).node(
@@ -119,14 +124,20 @@ const CASES: &[Case] = &[
         );
     }),
     ("batch normalisation", 17, |b| {
-        b.random("s", &[3])
-            .random("c", &[3])
-            .random("m", &[3])
-            .floats("v", &[3], &[0.5, 1.5, 2.5])
-            .node("BatchNormalization", "x s c m v", "y", &[]);
+        b.random("s", &[3]).random("c", &[3]).random("m", &[3]).floats("v", &[3], &[0.5, 1.5, 2.5]).node(
+            "BatchNormalization",
+            "x s c m v",
+            "y",
+            &[],
+        );
     }),
     ("layer normalisation", 17, |b| {
-        b.random("s", &[6, 6]).random("c", &[6, 6]).node("LayerNormalization", "x s c", "y", &[("axis", A::I(2))]);
+        b.random("s", &[6, 6]).random("c", &[6, 6]).node(
+            "LayerNormalization",
+            "x s c",
+            "y",
+            &[("axis", A::I(2))],
+        );
     }),
     ("instance normalisation", 17, |b| {
         b.random("s", &[3]).random("c", &[3]).node("InstanceNormalization", "x s c", "y", &[]);
@@ -267,7 +278,12 @@ const CASES: &[Case] = &[
         );
     }),
     ("resize, linear", 17, |b| {
-        b.floats("scales", &[4], &[1.0, 1.0, 2.0, 1.5]).node("Resize", "x _ scales", "y", &[("mode", A::S("linear"))]);
+        b.floats("scales", &[4], &[1.0, 1.0, 2.0, 1.5]).node(
+            "Resize",
+            "x _ scales",
+            "y",
+            &[("mode", A::S("linear"))],
+        );
     }),
     ("resize, corners", 17, |b| {
         b.floats("scales", &[4], &[1.0, 1.0, 2.0, 1.5]).node(
@@ -278,7 +294,12 @@ const CASES: &[Case] = &[
         );
     }),
     ("resize, cubic", 17, |b| {
-        b.floats("scales", &[4], &[1.0, 1.0, 2.0, 1.5]).node("Resize", "x _ scales", "y", &[("mode", A::S("cubic"))]);
+        b.floats("scales", &[4], &[1.0, 1.0, 2.0, 1.5]).node(
+            "Resize",
+            "x _ scales",
+            "y",
+            &[("mode", A::S("cubic"))],
+        );
     }),
     ("gelu", 20, |b| {
         b.node("Gelu", "x", "a", &[]).node("Gelu", "a", "y", &[("approximate", A::S("tanh"))]);
@@ -301,7 +322,9 @@ fn network(opset: i64, write: &dyn Fn(&mut Build)) -> Result<Build, String> {
     let mut session =
         Session::new(&plain.bytes(), &["y".to_owned()], Some(1), "forward").map_err(|e| e.to_string())?;
     let shape = [2, SHAPE[0], SHAPE[1], SHAPE[2]];
-    let y = session.run_floats(&[("x", &shape, &vec![0.1; shape.iter().product()])]).map_err(|e| e.to_string())?;
+    let y = session
+        .run_floats(&[("x", &shape, &vec![0.1; shape.iter().product()])])
+        .map_err(|e| e.to_string())?;
     let size = y[0].shape()[1..].iter().product();
     let mut b = make();
     b.node("Flatten", "y", "head_flat", &[])
@@ -316,7 +339,12 @@ fn error_of(folder: &Folder, name: &str, b: &Build) -> shiftlens_api::Result<f32
     let path = folder.write(&format!("{}.onnx", name.replace([' ', ',', '/'], "_")), &b.bytes());
     let mut p = OnnxPredictor::load(&PredictorConfig {
         path,
-        input: InputSpec { layout: Some(Layout::Nchw), scale: Some(4.0), mean: vec![2.0], ..Default::default() },
+        input: InputSpec {
+            layout: Some(Layout::Nchw),
+            scale: Some(4.0),
+            mean: vec![2.0],
+            ..Default::default()
+        },
         output: OutputSpec { activation: Some(Activation::None), ..Default::default() },
         threads: Some(1),
         batch: Some(512),

@@ -24,7 +24,13 @@ pub struct Window {
 
 impl Window {
     /// Reads a node's attributes. `large` is the shape that the windows slide over, `small` has one pixel per window.
-    pub fn read(e: &Emitter<'_>, node: &NodeProto, kernel: &[usize], large: &[usize], small: &[usize]) -> Result<Self> {
+    pub fn read(
+        e: &Emitter<'_>,
+        node: &NodeProto,
+        kernel: &[usize],
+        large: &[usize],
+        small: &[usize],
+    ) -> Result<Self> {
         let n = kernel.len();
         let list = |name: &str| -> Vec<usize> {
             node.ints(name).map_or(vec![1; n], |v| v.iter().map(|v| (*v).max(0) as usize).collect())

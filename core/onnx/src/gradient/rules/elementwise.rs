@@ -5,7 +5,11 @@ use crate::gradient::emit::Emitter;
 use shiftlens_api::Result;
 
 /// `dx = dy * f'`, where `derivative` writes f' from x and y.
-fn unary(e: &mut Emitter<'_>, c: &Call<'_>, derivative: impl FnOnce(&mut Emitter<'_>, &str, &str) -> String) -> Answer {
+fn unary(
+    e: &mut Emitter<'_>,
+    c: &Call<'_>,
+    derivative: impl FnOnce(&mut Emitter<'_>, &str, &str) -> String,
+) -> Answer {
     if !c.wants(0) {
         return Ok(vec![]);
     }

@@ -62,7 +62,8 @@ pub fn matmul(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     let operand = |e: &mut Emitter<'_>, name: &str, shape: &[usize], full: &[usize]| -> String {
         if shape == full { name.to_owned() } else { e.reshape(name, full) }
     };
-    let batched = |m: usize, n: usize| -> Vec<usize> { fy[..fy.len() - 2].iter().copied().chain([m, n]).collect() };
+    let batched =
+        |m: usize, n: usize| -> Vec<usize> { fy[..fy.len() - 2].iter().copied().chain([m, n]).collect() };
     let mut out = vec![];
     if c.wants(0) {
         let b2 = operand(e, c.x(1), &b, &fb);

@@ -129,8 +129,28 @@ pub const RULES: &[(&str, Rule)] = &[
 
 /// Operators whose outputs do not vary smoothly with their inputs: integers, comparisons, steps. Their gradient is 0.
 const CONSTANT: &[&str] = &[
-    "And", "ArgMax", "ArgMin", "Ceil", "ConstantOfShape", "Equal", "Floor", "Greater", "GreaterOrEqual", "IsInf",
-    "IsNaN", "Less", "LessOrEqual", "NonZero", "Not", "Or", "Range", "Round", "Shape", "Sign", "Size", "Xor",
+    "And",
+    "ArgMax",
+    "ArgMin",
+    "Ceil",
+    "ConstantOfShape",
+    "Equal",
+    "Floor",
+    "Greater",
+    "GreaterOrEqual",
+    "IsInf",
+    "IsNaN",
+    "Less",
+    "LessOrEqual",
+    "NonZero",
+    "Not",
+    "Or",
+    "Range",
+    "Round",
+    "Shape",
+    "Sign",
+    "Size",
+    "Xor",
 ];
 
 /// The rule for a node, if there is one.

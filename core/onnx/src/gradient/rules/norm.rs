@@ -16,8 +16,11 @@ pub fn batch_normalization(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
         return Err(e.unsupported(c.node, "scale or variance is missing"));
     };
     let epsilon = f64::from(c.node.float("epsilon", 1e-5));
-    let factor: Vec<f32> =
-        scale.iter().zip(&var).map(|(s, v)| (f64::from(*s) / (f64::from(*v) + epsilon).sqrt()) as f32).collect();
+    let factor: Vec<f32> = scale
+        .iter()
+        .zip(&var)
+        .map(|(s, v)| (f64::from(*s) / (f64::from(*v) + epsilon).sqrt()) as f32)
+        .collect();
     let mut shape = vec![1; e.shape(c.x(0))?.len()];
     if shape.len() > 1 {
         shape[1] = factor.len();

@@ -98,7 +98,8 @@ pub fn slice(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     for (i, &axis) in axes.iter().enumerate() {
         let (size, step) = (x[axis] as i64, steps[i]);
         let wrap = |v: i64| if v < 0 { v + size } else { v };
-        let start = if step > 0 { wrap(starts[i]).clamp(0, size) } else { wrap(starts[i]).clamp(0, size - 1) };
+        let start =
+            if step > 0 { wrap(starts[i]).clamp(0, size) } else { wrap(starts[i]).clamp(0, size - 1) };
         if step == 1 {
             begin[axis] = start as usize;
             end[axis] = x[axis] - start as usize - now[axis];
