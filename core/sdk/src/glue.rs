@@ -156,6 +156,7 @@ unsafe extern "C" fn create<L: Library>(
     instance: *mut *mut c_void,
     error: *mut Text,
 ) -> i32 {
+    answer::report_panics_as_errors();
     let body = || {
         // SAFETY: the ABI: texts end with NUL.
         let wanted = unsafe { answer::text("capability", capability) }?;

@@ -2,8 +2,11 @@
 
 use shiftlens_abi::{Array, Buffer, DirectionStatsV1, GradientRequestV1, Text, status, wire};
 use shiftlens_api::{Error, GradientRequest, Images, LatentCodes, Result, ScoreKind, Targets};
+use std::any::Any;
+use std::cell::Cell;
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 /// The status that stands for an error.
 pub fn status_of(error: &Error) -> i32 {
@@ -17,11 +20,34 @@ pub fn status_of(error: &Error) -> i32 {
     }
 }
 
+thread_local! {
+    /// How many guards this thread is inside of.
+    static GUARDS: Cell<usize> = const { Cell::new(0) };
+    /// Where the last panic inside a guard happened.
+    static PLACE: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// From now on a panic inside a guard prints nothing, because it is reported as an error, with its place. A plugin
+/// calls it once, when its first instance is made; its own copy of the standard library is the only one affected.
+pub fn report_panics_as_errors() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let otherwise = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if GUARDS.get() > 0 {
+                PLACE.set(info.location().map(|l| format!(" at {}:{}", l.file(), l.line())));
+            } else {
+                otherwise(info);
+            }
+        }));
+    });
+}
+
 /// What a panic said.
-pub fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text =
         payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without a message").to_string()
+    format!("panic{}: {}", PLACE.take().unwrap_or_default(), text.unwrap_or("no message"))
 }
 
 /// Runs the body of a C function: its status, with errors and panics written to `error`.
@@ -29,10 +55,13 @@ pub fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 /// # Safety
 /// `error` must be null or lead to a [`Text`] that this call may write.
 pub unsafe fn guard(error: *mut Text, body: impl FnOnce() -> Result<i32>) -> i32 {
-    let (code, text) = match catch_unwind(AssertUnwindSafe(body)) {
+    GUARDS.set(GUARDS.get() + 1);
+    let outcome = catch_unwind(AssertUnwindSafe(body));
+    GUARDS.set(GUARDS.get() - 1);
+    let (code, text) = match outcome {
         Ok(Ok(code)) => return code,
         Ok(Err(e)) => (status_of(&e), e.to_string()),
-        Err(payload) => (status::PANIC, format!("panicked: {}", panic_message(&*payload))),
+        Err(payload) => (status::PANIC, panic_message(&*payload)),
     };
     // SAFETY: null or a `Text`, as the caller promises.
     if let Some(error) = unsafe { error.as_mut() } {
