@@ -1,0 +1,66 @@
+//! `shiftlens check`.
+
+use shiftlens_tests::program::shiftlens;
+use shiftlens_tests::root;
+use shiftlens_tests::toy::Toy;
+
+#[test]
+fn what_was_inferred_is_said() {
+    let toy = Toy::new();
+    let answer = toy.shiftlens(&["check", "study.toml"]).expect(0);
+    answer.says(&[
+        "\"toy\"",
+        "images 8",
+        "labels 4 positive, 4 negative, 0 without",
+        "groups 4",
+        "16x16",
+        "target bright (class 1 of 2)",
+        "inferred:",
+        "output.activation = \"sigmoid\"",
+        "the study is ready: shiftlens run study.toml",
+    ]);
+    assert!(!toy.path("runs").exists(), "check must not run anything");
+}
+
+#[test]
+fn values_can_be_set_on_the_way() {
+    let toy = Toy::new();
+    toy.shiftlens(&["check", "study.toml", "--set", "direction.samples=321"])
+        .expect(0)
+        .says(&["321 with seed 7"]);
+    toy.shiftlens(&["check", "study.toml", "--set", "direction.sampels=321"])
+        .expect(2)
+        .says(&["sampels", "samples"]);
+}
+
+#[test]
+fn a_heatmap_study_needs_no_generator() {
+    let toy = Toy::new();
+    let text = std::fs::read_to_string(toy.manifest()).unwrap();
+    let without: String = text
+        .split("\n\n")
+        .filter(|s| !["[generator]", "[encoder]", "[direction]"].iter().any(|h| s.starts_with(h)))
+        .filter(|s| !s.contains("latent-shift"))
+        .map(|s| format!("{s}\n\n"))
+        .collect();
+    std::fs::write(toy.manifest(), without).unwrap();
+    toy.shiftlens(&["check", "study.toml"]).expect(0).says(&["predictor onnx", "explainer plugin:gradcam"]);
+}
+
+/// Studies only: training manifests are checked by the crate that trains.
+#[test]
+fn every_committed_study_is_ready() {
+    let folder = root().join("manifests");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        // The phantom's predictor is a plugin in C; the tests of plugins compile it.
+        if name.starts_with("train-") || name == "phantom.toml" || !name.ends_with(".toml") {
+            continue;
+        }
+        seen += 1;
+        let answer = shiftlens(&root(), &["check", &format!("manifests/{name}")]);
+        assert_eq!(answer.code, 0, "manifests/{name}:\n{}", answer.text());
+    }
+    assert!(seen > 0, "no study in {}", folder.display());
+}
