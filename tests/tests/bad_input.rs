@@ -89,7 +89,7 @@ fn a_file_that_is_no_model() {
     for content in [&b""[..], b"no model", &[0xff; 100]] {
         let toy = Toy::new();
         std::fs::write(toy.path("classifier.onnx"), content).unwrap();
-        toy.shiftlens(&["check", "study.toml"]).expect(2).says(&["study.toml:12", "classifier.onnx"]);
+        toy.shiftlens(&["check", "study.toml"]).expect(2).says(&["study.toml:11", "classifier.onnx"]);
     }
 }
 

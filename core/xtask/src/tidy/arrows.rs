@@ -13,10 +13,16 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     (
         "core/engine",
         "shiftlens-engine",
-        &["shiftlens-abi", "shiftlens-api", "shiftlens-onnx", "shiftlens-stylegan2"],
+        // The SDK's bridge is the one implementation of the ABI: the host stands on its other end.
+        &["shiftlens-abi", "shiftlens-api", "shiftlens-sdk", "shiftlens-onnx", "shiftlens-stylegan2"],
     ),
     ("core/report", "shiftlens-report", &["shiftlens-api"]),
-    ("core/cli", "shiftlens", &["shiftlens-api", "shiftlens-engine", "shiftlens-report"]),
+    // Training is no study, so the program reaches it without the engine.
+    (
+        "core/cli",
+        "shiftlens",
+        &["shiftlens-api", "shiftlens-stylegan2", "shiftlens-engine", "shiftlens-report"],
+    ),
     ("core/xtask", "xtask", &[]),
 ];
 
