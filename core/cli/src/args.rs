@@ -32,6 +32,11 @@ pub enum Command {
         /// The .onnx file
         model: PathBuf,
     },
+    /// Train a network from a training manifest
+    #[command(subcommand)]
+    Train(crate::train::Train),
+    /// Draw pictures from a trained generator
+    Generate(crate::generate::Generate),
 }
 
 /// What every command on a study takes.
@@ -95,7 +100,8 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-        let cli = Cli::parse_from(["shiftlens", "run", "a.toml", "--set", "x.y=1", "--set", "z=2", "--limit", "3"]);
+        let cli =
+            Cli::parse_from(["shiftlens", "run", "a.toml", "--set", "x.y=1", "--set", "z=2", "--limit", "3"]);
         assert!(matches!(cli.command, Command::Run(r) if r.study.set.len() == 2 && r.limit == Some(3)));
         assert!(Cli::try_parse_from(["shiftlens", "explain", "a.toml"]).is_err());
         assert!(Cli::try_parse_from(["shiftlens", "run", "a.toml", "--limit", "0"]).is_err());

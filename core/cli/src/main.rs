@@ -6,9 +6,11 @@
 
 mod args;
 mod failure;
+mod generate;
 mod inspect;
 mod progress;
 mod study;
+mod train;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -19,12 +21,16 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Before any thread starts: training needs second-order gradients.
+    shiftlens_stylegan2::enable_second_order();
     let done = match Cli::parse().command {
         Command::Run(a) => study::run(&a),
         Command::Explain(a) => study::explain(&a),
         Command::Check(a) => study::check(&a),
         Command::Plugins { paths } => inspect::plugins(&paths),
         Command::Layers { model } => inspect::layers(&model),
+        Command::Train(a) => train::train(&a),
+        Command::Generate(a) => generate::generate(&a),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

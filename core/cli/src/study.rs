@@ -77,9 +77,6 @@ fn go(study: &Study, options: &RunOptions) -> Done {
 }
 
 fn summary(outcome: &RunOutcome, report: Option<&Path>) {
-    for remark in &outcome.remarks {
-        eprintln!("note: {remark}");
-    }
     for f in &outcome.failures {
         eprintln!("warning: {}: {}", f.path, f.error);
     }
@@ -120,9 +117,13 @@ pub fn check(a: &args::Check) -> Done {
     if study.data.group.is_some() {
         println!("groups    {} ({} images without)", count.groups, count.ungrouped);
     }
-    let x = data::read(&items[0].path).map_err(|e| study.images_problem(&e))?;
-    let (h, w) = x.size();
-    println!("first     {} ({w}x{h}, {} channel(s))", items[0].path.display(), x.channels());
+    match data::read(&items[0].path) {
+        Ok(x) => {
+            let ((h, w), path) = (x.size(), items[0].path.display());
+            println!("first     {path} ({w}x{h}, {})", if x.channels() == 1 { "grey" } else { "RGB" });
+        }
+        Err(e) => println!("first     cannot be read; a run reports such images and goes on: {e}"),
+    }
     let parts = study.load()?;
     print_parts(&study, &parts);
     println!("\nthe study is ready: shiftlens run {}", study.path.display());

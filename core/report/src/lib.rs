@@ -32,4 +32,4 @@ mod writer;
 pub use colour::{Rgb, diverging, sequential};
 pub use page::{EMBED_LIMIT_BYTES, EMBED_LIMIT_CASES, write_report};
 pub use table::write_cases_csv;
-pub use writer::Pictures;
+pub use writer::{Pictures, write_png};

@@ -131,6 +131,21 @@ pub(crate) fn png(picture: &DynamicImage) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// Writes one image (`[1, C, H, W]`) as an 8-bit PNG.
+///
+/// # Errors
+/// If there is not exactly one image, or the file cannot be written.
+pub fn write_png(path: &Path, image: &Images) -> Result<()> {
+    if image.len() != 1 {
+        return Err(Error::Shape {
+            what: format!("picture for {}", path.display()),
+            expected: "[1, C, H, W]".into(),
+            found: image.shape().to_vec(),
+        });
+    }
+    std::fs::write(path, png(&figures::picture(image, 0))?).map_err(|source| Error::io(path, source))
+}
+
 fn save(folder: &Path, name: &str, picture: &DynamicImage) -> Result<()> {
     put(folder, name, &png(picture)?)
 }

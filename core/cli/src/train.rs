@@ -1,0 +1,63 @@
+//! `shiftlens train`: networks from training manifests.
+
+use crate::failure::Failure;
+use crate::progress::Progress;
+use clap::{Args, Subcommand};
+use shiftlens_api::Error;
+use shiftlens_stylegan2::train::{EncoderManifest, GeneratorManifest, train_encoder, train_generator};
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub enum Train {
+    /// Train a StyleGAN2 generator on folders of images; goes on from the output folder's checkpoint
+    Generator(Options),
+    /// Train an encoder for a generator; goes on from the output folder's checkpoint
+    Encoder(Options),
+}
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The training manifest, a TOML file
+    #[arg(value_name = "TRAIN")]
+    manifest: PathBuf,
+    /// Folder for checkpoints, samples, the log and the network [default: the manifest's output.folder]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Stop after so many more images, with a checkpoint
+    #[arg(long, value_name = "N")]
+    stop_after: Option<u64>,
+}
+
+/// What stands in the manifest wrongly is the user's to mend: exit code 2.
+fn usage(e: Error) -> Failure {
+    match e {
+        Error::Invalid(message) => Failure::Usage(message),
+        Error::Io { .. } => Failure::Usage(e.to_string()),
+        other => Failure::Work(other),
+    }
+}
+
+/// Trains and prints what was reached as one JSON object.
+pub fn train(command: &Train) -> crate::Done {
+    let progress = Progress::new();
+    let report = match command {
+        Train::Generator(o) => {
+            let mut manifest = GeneratorManifest::read(&o.manifest).map_err(usage)?;
+            if let Some(out) = &o.out {
+                manifest.output.folder.clone_from(out);
+            }
+            train_generator(&manifest, o.stop_after, &progress).map(|r| serde_json::to_value(r))
+        }
+        Train::Encoder(o) => {
+            let mut manifest = EncoderManifest::read(&o.manifest).map_err(usage)?;
+            if let Some(out) = &o.out {
+                manifest.output.folder.clone_from(out);
+            }
+            train_encoder(&manifest, o.stop_after, &progress).map(|r| serde_json::to_value(r))
+        }
+    };
+    progress.finish();
+    let report = report.map_err(usage)?.map_err(|e| Failure::Work(Error::component("training", e)))?;
+    println!("{report:#}");
+    Ok(())
+}
