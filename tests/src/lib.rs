@@ -27,3 +27,8 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     println!("skipped: ../shared/{path} is not there");
     None
 }
+
+/// The README's Rust, compiled as a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

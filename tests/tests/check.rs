@@ -64,3 +64,13 @@ fn every_committed_study_is_ready() {
     }
     assert!(seen > 0, "no study in {}", folder.display());
 }
+
+#[test]
+fn the_readmes_manifest_is_right_but_for_its_files() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let manifest = readme.split("```toml\n").nth(1).and_then(|s| s.split("```").next()).expect("a manifest");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("study.toml"), manifest).unwrap();
+    let answer = shiftlens(folder.path(), &["check", "study.toml"]).expect(2);
+    answer.says(&["1 mistake", "study.toml:5", "images", "No such file or directory"]);
+}
