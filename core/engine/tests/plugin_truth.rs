@@ -35,7 +35,7 @@ fn the_direction_is_the_factor_that_the_predictor_reads() {
     assert!(cosine >= 0.98, "cosine {cosine} to the joint-space axis, alpha {:?}", direction.alpha());
 
     // Shift fresh codes and read all factors off the pictures, each in units of its own spread in the population.
-    let spread = spreads(&read(&mut *g, &mut *e, &w.slice(0, 300)));
+    let spread = spreads(&read(&mut *g, &mut *e, &w.slice(0, 100)));
     let cases = g.sample(24, 1234).unwrap();
     let mut moved = [0f64; 6];
     for i in 0..cases.len() {
