@@ -127,6 +127,8 @@ unsafe fn call<'s>(context: *mut c_void) -> Option<&'s Call<'s, 's>> {
     unsafe { context.cast::<Call<'s, 's>>().as_ref() }
 }
 
+// The tables are made for `'static` and used on a shorter-lived `Call`: lifetimes do not change a type's layout, and
+// the tables' functions keep nothing of the components beyond one call.
 unsafe extern "C" fn get_interface(h: *const Host, name: *const c_char) -> *const c_void {
     type T = Tables<Call<'static, 'static>>;
     if h.is_null() || name.is_null() {
