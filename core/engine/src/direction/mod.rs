@@ -15,7 +15,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use shiftlens_api::record::AuditRecord;
 use shiftlens_api::{
-    Direction, DirectionFinder, Error, Generator, LatentCodes, Level, Monitor, Predictor, Result, Target,
+    Direction, DirectionFinder, Error, Generator, LatentCodes, Monitor, Predictor, Result, Target,
     Targets,
 };
 use std::time::Instant;
@@ -143,9 +143,6 @@ pub fn find(
         sigma: f64::from(direction.sigma),
         seconds: started.elapsed().as_secs_f64(),
     };
-    for remark in remarks(&audit) {
-        monitor.log(Level::Warn, &remark);
-    }
     Ok(Found { direction, audit })
 }
 

@@ -39,7 +39,10 @@ pub struct Study {
 impl Study {
     /// The folder that relative paths start from.
     pub fn folder(&self) -> &Path {
-        folder_of(&self.path)
+        match folder_of(&self.path) {
+            f if f.as_os_str().is_empty() => Path::new("."),
+            f => f,
+        }
     }
 
     /// A [`ManifestError`] with one problem at `at`.
@@ -74,12 +77,9 @@ impl Study {
     }
 }
 
-/// The folder that a manifest at `path` lies in.
+/// The folder that a manifest at `path` lies in; empty for the current one.
 pub(crate) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    }
+    path.parent().unwrap_or(Path::new(""))
 }
 
 /// Where the images come from, what is known about them.

@@ -182,7 +182,10 @@ impl Study {
         let classes = predictor.info().classes;
         let (target, assumed) = self.pick_target(&classes)?;
         let (records, mut remarks) = (l.records, l.remarks);
-        remarks.extend(assumed);
+        // An ONNX predictor says so itself.
+        if !remarks.iter().any(|r| r.contains("output.target")) {
+            remarks.extend(assumed);
+        }
         let mut c = Components { predictor, latent, explainers, target, classes, records, remarks };
         self.try_out(&mut c)?;
         Ok(c)

@@ -10,7 +10,7 @@ use shiftlens_api::record::{Case, CaseWriter, ExplanationRecord, RECORD_SCHEMA};
 use shiftlens_api::{Error, Explanation, Images, Result, resize};
 use std::collections::HashMap;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 /// Metadata key under which `arrays.safetensors` keeps the sum of the image's file.
@@ -164,21 +164,44 @@ pub fn finished(folder: &RunFolder, item: &Item) -> bool {
     fs::read(&item.path).is_ok_and(|bytes| hex(&Sha256::digest(&bytes)) == source)
 }
 
-/// The image's sum that a case's arrays were made from, read from the header alone.
-fn source_of(path: &Path) -> Option<String> {
+/// The header of a safetensors file and its length, and the file after it; `None` if it is damaged or cut short.
+fn open_arrays(path: &Path) -> Option<(serde_json::Value, u64, fs::File)> {
     const LONGEST_HEADER: u64 = 1 << 20;
     let mut file = fs::File::open(path).ok()?;
     let mut length = [0; 8];
     file.read_exact(&mut length).ok()?;
-    let header = u64::from_le_bytes(length).min(LONGEST_HEADER) as usize;
-    let mut bytes = vec![0; 8 + header];
-    bytes[..8].copy_from_slice(&length);
-    file.read_exact(&mut bytes[8..]).ok()?;
-    let value: serde_json::Value = serde_json::from_slice(&bytes[8..]).ok()?;
-    let whole = value.as_object()?.values().filter_map(|t| t["data_offsets"][1].as_u64()).max()?;
-    // A file cut short is no finished case.
-    (file.metadata().ok()?.len() == 8 + header as u64 + whole)
-        .then(|| value["__metadata__"][SOURCE].as_str().map(str::to_owned))?
+    let header = u64::from_le_bytes(length).min(LONGEST_HEADER);
+    let mut bytes = vec![0; header as usize];
+    file.read_exact(&mut bytes).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    let end = value.as_object()?.values().filter_map(|t| t["data_offsets"][1].as_u64()).max()?;
+    (file.metadata().ok()?.len() == 8 + header + end).then_some((value, header, file))
+}
+
+/// The image's sum that a case's arrays were made from, read from the header alone.
+fn source_of(path: &Path) -> Option<String> {
+    let (header, ..) = open_arrays(path)?;
+    header["__metadata__"][SOURCE].as_str().map(str::to_owned)
+}
+
+/// The code of explanation `e` of the case in `folder`, without reading the pictures' arrays.
+///
+/// # Errors
+/// [`Error::Invalid`] if the file is damaged.
+pub fn read_code(folder: &Path, e: usize) -> Result<Vec<f32>> {
+    let path = folder.join("arrays.safetensors");
+    let read = || {
+        let (header, length, mut file) = open_arrays(&path)?;
+        let offsets = &header[format!("code.{e}")]["data_offsets"];
+        let (from, to) = (offsets[0].as_u64()?, offsets[1].as_u64()?);
+        file.seek(SeekFrom::Start(8 + length + from)).ok()?;
+        let mut bytes = vec![0; (to - from) as usize];
+        file.read_exact(&mut bytes).ok()?;
+        Some(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    };
+    read().ok_or_else(|| {
+        Error::Invalid(format!("{}: damaged; remove the case's folder and run again", path.display()))
+    })
 }
 
 /// Reads a case's arrays back, by name: shape and values.

@@ -3,9 +3,8 @@
 use crate::metrics::{auc, mean, median};
 use shiftlens_api::record::{CaseRecord, ExplanationRecord, Metric, Metrics};
 
-/// The first shift series of a case: c(E(x)), flip, Spearman, |f(x) - f(G(E(x)))|, pixel difference.
+/// The first shift series of a case: flip, Spearman, |f(x) - f(G(E(x)))|, pixel difference.
 struct Shift {
-    latent: Option<f32>,
     flip: Option<f32>,
     spearman: Option<f32>,
     gap: f32,
@@ -15,14 +14,12 @@ struct Shift {
 fn shift(case: &CaseRecord) -> Option<Shift> {
     case.explanations.iter().find_map(|e| match e {
         ExplanationRecord::Shift {
-            latent_score,
             flip,
             spearman,
             reconstruction_gap,
             reconstruction_l1,
             ..
         } => Some(Shift {
-            latent: *latent_score,
             flip: *flip,
             spearman: *spearman,
             gap: *reconstruction_gap,
@@ -32,36 +29,37 @@ fn shift(case: &CaseRecord) -> Option<Shift> {
     })
 }
 
-/// All figures; a figure that cannot be had (no labels, one class) has no value. `threshold` is f's.
-pub fn figures(cases: &[CaseRecord], threshold: f32) -> Metrics {
+/// All figures; a figure that cannot be had (no labels, one class) has no value. `latent` holds each case's value that
+/// the latent classifier c(E(x)) rises with, `threshold` is f's.
+pub fn figures(cases: &[CaseRecord], latent: &[Option<f64>], threshold: f32) -> Metrics {
     let mut metrics = Metrics::default();
     let mut add = |name: &str, title: &str, value: Option<f64>, n: usize| {
         metrics.values.insert(name.into(), Metric { title: title.into(), value, n });
     };
-    let ranked = |pairs: &[(f32, bool)]| {
-        let (scores, labels): (Vec<f64>, Vec<bool>) = pairs.iter().map(|(s, l)| (f64::from(*s), *l)).unzip();
+    let ranked = |pairs: &[(f64, bool)]| {
+        let (scores, labels): (Vec<f64>, Vec<bool>) = pairs.iter().copied().unzip();
         auc(&scores, &labels)
     };
-    let of_f: Vec<(f32, bool)> = cases.iter().filter_map(|c| Some((c.score, c.label?))).collect();
+    let of_f: Vec<(f64, bool)> = cases.iter().filter_map(|c| Some((f64::from(c.score), c.label?))).collect();
     add("auc_f", "AUC of f against the labels", ranked(&of_f), of_f.len());
 
-    let shifts: Vec<(&CaseRecord, Shift)> = cases.iter().filter_map(|c| Some((c, shift(c)?))).collect();
+    let shifts: Vec<Shift> = cases.iter().filter_map(shift).collect();
     if shifts.is_empty() {
         return metrics;
     }
-    let to_label: Vec<(f32, bool)> = shifts.iter().filter_map(|(c, s)| Some((s.latent?, c.label?))).collect();
-    let to_f: Vec<(f32, bool)> =
-        shifts.iter().filter_map(|(c, s)| Some((s.latent?, c.score >= threshold))).collect();
+    let coded = || cases.iter().zip(latent).filter_map(|(c, l)| Some((c, (*l)?)));
+    let to_label: Vec<(f64, bool)> = coded().filter_map(|(c, l)| Some((l, c.label?))).collect();
+    let to_f: Vec<(f64, bool)> = coded().map(|(c, l)| (l, c.score >= threshold)).collect();
     add("auc_latent_vs_label", "AUC of c(E(x)) against the labels", ranked(&to_label), to_label.len());
     add("auc_latent_vs_f", "AUC of c(E(x)) against f's decision", ranked(&to_f), to_f.len());
-    let crossing = shifts.iter().filter(|(_, s)| s.flip.is_some()).count();
+    let crossing = shifts.iter().filter(|s| s.flip.is_some()).count();
     let title = "Share of images whose prediction crosses the threshold within the series";
     add("crossing_share", title, Some(crossing as f64 / shifts.len() as f64), shifts.len());
-    let rho: Vec<f64> = shifts.iter().filter_map(|(_, s)| s.spearman.map(f64::from)).collect();
+    let rho: Vec<f64> = shifts.iter().filter_map(|s| s.spearman.map(f64::from)).collect();
     add("spearman_median", "Median Spearman correlation of λ and f's score", median(&rho), rho.len());
-    let gaps: Vec<f64> = shifts.iter().map(|(_, s)| f64::from(s.gap)).collect();
+    let gaps: Vec<f64> = shifts.iter().map(|s| f64::from(s.gap)).collect();
     add("reconstruction_gap_mean", "Mean |f(x) - f(G(E(x)))|", mean(&gaps), gaps.len());
-    let l1: Vec<f64> = shifts.iter().map(|(_, s)| f64::from(s.l1)).filter(|v| v.is_finite()).collect();
+    let l1: Vec<f64> = shifts.iter().map(|s| f64::from(s.l1)).filter(|v| v.is_finite()).collect();
     let title = "Mean absolute pixel difference of x and G(E(x))";
     add("reconstruction_l1_mean", title, mean(&l1), l1.len());
     metrics
@@ -110,7 +108,8 @@ mod tests {
             case(0.7, Some(true), 0.2, Some(-0.5)),
             case(0.1, None, 0.1, Some(1.0)),
         ];
-        let m = figures(&cases, 0.5).values;
+        let latent = [Some(0.8), Some(0.3), Some(0.2), Some(0.1)];
+        let m = figures(&cases, &latent, 0.5).values;
         let get = |name: &str| (m[name].value, m[name].n);
         assert_eq!(get("auc_f"), (Some(1.0), 3));
         assert_eq!(get("auc_latent_vs_label"), (Some(0.5), 3));
@@ -118,6 +117,6 @@ mod tests {
         assert_eq!(get("crossing_share"), (Some(0.75), 4));
         assert_eq!(get("spearman_median").0, Some(f64::from(0.2f32) / 2.0 + f64::from(0.3f32) / 2.0));
         assert_eq!(get("reconstruction_gap_mean"), (Some(0.25), 4));
-        assert_eq!(figures(&[], 0.5).values["auc_f"].value, None);
+        assert_eq!(figures(&[], &[], 0.5).values["auc_f"].value, None);
     }
 }

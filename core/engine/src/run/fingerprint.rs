@@ -56,6 +56,12 @@ pub fn of_run(resolved: &Value) -> String {
     let mut v = resolved.clone();
     if let Some(data) = v.get_mut("data").and_then(Value::as_object_mut) {
         data.retain(|k, _| k == "images");
+        // Files given one by one gather in one folder.
+        if let Some(images) = data.get_mut("images").and_then(Value::as_object_mut)
+            && images.contains_key("files")
+        {
+            images.insert("files".into(), Value::Null);
+        }
     }
     sum(&v)
 }

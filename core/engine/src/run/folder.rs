@@ -52,7 +52,7 @@ impl RunFolder {
                 Err(e) => Some(format!("an unreadable run ({e})")),
             };
             match differs {
-                Some(_) if force => clear(root)?,
+                Some(_) if force || !has_results(root) => clear(root)?,
                 Some(what) => {
                     return Err(Error::Invalid(format!(
                         "{}: the folder holds another run: {what}. Next: choose another folder with --out, or start anew \
@@ -130,6 +130,12 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read(path).map_err(|e| Error::io(path, e))?;
     serde_json::from_slice(&text).map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))
+}
+
+/// True if something would be lost: a case or a direction.
+fn has_results(root: &Path) -> bool {
+    let any = |name: &str| fs::read_dir(root.join(name)).is_ok_and(|mut d| d.next().is_some());
+    any("cases") || any("direction")
 }
 
 fn clear(root: &Path) -> Result<()> {

@@ -21,7 +21,9 @@ use crate::direction::{self, Found, Plan};
 use crate::manifest::{LabelSource, Study};
 use crate::registry::Components;
 use case::{Explained, finished, write_case};
-use shiftlens_api::record::{Case, CaseRecord, CaseWriter, FailureRecord, Metrics, RECORD_SCHEMA, RunRecord};
+use shiftlens_api::record::{
+    Case, CaseRecord, CaseWriter, ExplanationRecord, FailureRecord, Metrics, RECORD_SCHEMA, RunRecord,
+};
 use shiftlens_api::{Context, Error, Images, LatentCodes, LatentSpace, Level, Monitor, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -101,14 +103,16 @@ pub fn run(
 
     let found = find_direction(study, parts, items, &folder, options, monitor)?;
     if let Some(found) = &found {
-        record.remarks.extend(direction::remarks(&found.audit));
+        let mut remarks = direction::remarks(&found.audit);
         if study.direction.as_ref().is_some_and(|d| d.labels == LabelSource::Truth) {
-            record.remarks.push(
+            remarks.push(
                 "the direction was fitted on labelled images of this very list: figures of the latent classifier on \
                  them flatter it, the held-out ones in the audit do not"
                     .into(),
             );
         }
+        remarks.iter().for_each(|r| monitor.log(Level::Warn, r));
+        record.remarks.extend(remarks);
     }
     record.timings.insert("direction".into(), started.elapsed().as_secs_f64());
     // Written before the cases, so that a run that is stopped still says how it was made.
@@ -139,7 +143,8 @@ pub fn run(
         }
     }
     let threshold = study.direction.as_ref().map_or(0.5, |d| d.threshold);
-    let metrics = figures(&cases, threshold);
+    let latent = cases.iter().map(|c| latent_rank(&folder, c, found.as_ref())).collect::<Result<Vec<_>>>()?;
+    let metrics = figures(&cases, &latent, threshold);
     folder.write_json("metrics.json", &metrics)?;
     record.cases = cases.into_iter().map(|c| c.id).collect();
     record.failures = failures.into_iter().map(|(_, f)| f).collect();
@@ -155,6 +160,19 @@ pub fn run(
         metrics,
         remarks: record.remarks,
     })
+}
+
+/// `<E(x), α>` of a case's first series. The latent classifier is monotone in it, and it does not saturate as the
+/// probability does, so figures that rank cases use it.
+fn latent_rank(folder: &RunFolder, case: &CaseRecord, found: Option<&Found>) -> Result<Option<f64>> {
+    let first = case.explanations.iter().position(|e| matches!(e, ExplanationRecord::Shift { .. }));
+    let (Some(first), Some(found)) = (first, found) else { return Ok(None) };
+    let code = case::read_code(&folder.case(&case.id), first)?;
+    let alpha = found.direction.alpha();
+    // A code of W+ has several rows of the direction's size: their mean counts.
+    let rows = (code.len() / alpha.len()).max(1) as f64;
+    let dot: f64 = code.iter().zip(alpha.iter().cycle()).map(|(w, a)| f64::from(*w) * f64::from(*a)).sum();
+    Ok(Some(dot / rows))
 }
 
 fn already_done(folder: &RunFolder, items: &[Item]) -> BTreeSet<usize> {
@@ -355,7 +373,11 @@ fn work(
 }
 
 fn failure(item: &Item, i: usize, e: &Error) -> (usize, FailureRecord) {
-    (i, FailureRecord { path: case::shown(&item.path), error: e.to_string() })
+    // Readers name the file in front; here the record does.
+    let error = e.to_string();
+    let own = format!("{}: ", item.path.display());
+    let error = error.strip_prefix(&own).unwrap_or(&error).to_owned();
+    (i, FailureRecord { path: case::shown(&item.path), error })
 }
 
 fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Explained) -> Case {

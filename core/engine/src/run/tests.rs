@@ -3,7 +3,7 @@ use crate::latent_shift::{LatentShift, LatentShiftParams};
 use crate::manifest::RawManifest;
 use crate::registry::LatentParts;
 use crate::testing::{LinearEncoder, LinearGenerator, PixelPredictor, SIDE};
-use shiftlens_api::record::{AuditRecord, ExplanationRecord};
+use shiftlens_api::record::AuditRecord;
 use shiftlens_api::{Explainer, Explanation, Generator, Heatmap, Predictor, Silent, Target};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -227,6 +227,26 @@ fn a_folder_of_another_run_is_refused_until_forced() {
     let message = p.run_with(parts(F), &forced, &Counter::default()).unwrap_err().to_string();
     assert!(message.contains("no run's"), "{message}");
     assert!(p.dir.path().join("mine/thesis.txt").exists());
+}
+
+#[test]
+fn a_run_that_got_nowhere_is_no_obstacle() {
+    let p = place();
+    assert!(p.run_with(parts(PixelPredictor { gain: 0.1, bias: -9.0 }), &p.out("a"), &Counter::default()).is_err());
+    let mut q = p;
+    q.study.explainers[0].params = serde_json::json!({ "steps": 7 });
+    assert_eq!(q.run_with(parts(F), &q.out("a"), &Counter::default()).unwrap().done, 12);
+}
+
+#[test]
+fn files_given_one_by_one_gather_in_one_folder() {
+    let mut p = place();
+    let all: Vec<_> = data::scan(&p.study.data).unwrap().into_iter().map(|i| i.path).collect();
+    for (part, resumed) in [(&all[..2], 0), (&all[1..4], 1)] {
+        p.study.set_files(part.to_vec());
+        let outcome = p.run_with(parts(F), &p.out("a"), &Counter::default()).unwrap();
+        assert_eq!((outcome.done, outcome.resumed), (part.len(), resumed));
+    }
 }
 
 #[test]
