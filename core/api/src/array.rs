@@ -157,7 +157,9 @@ impl Images {
                 out
             }
             _ => {
-                return Err(Error::Invalid(format!("images: {channels} channels asked for, expected 1 or 3")));
+                return Err(Error::Invalid(format!(
+                    "images: {channels} channels asked for, expected 1 or 3"
+                )));
             }
         };
         Ok(Self { shape: [n, channels, h, w], data })

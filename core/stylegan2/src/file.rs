@@ -4,8 +4,8 @@ use crate::net::{EncoderConfig, GeneratorConfig, GeneratorNet};
 use crate::rng::Rng;
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use shiftlens_api::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
@@ -38,7 +38,8 @@ fn save<C: Serialize>(
     tensors: &HashMap<String, Tensor>,
     dtype: DType,
 ) -> Result<()> {
-    let fail = |e: &dyn std::fmt::Display| Error::component("network file", format!("{}: {e}", path.display()));
+    let fail =
+        |e: &dyn std::fmt::Display| Error::component("network file", format!("{}: {e}", path.display()));
     let json = serde_json::json!({ "kind": kind, "config": config }).to_string();
     let metadata = HashMap::from([(KEY.to_owned(), json)]);
     let mut stored = Vec::with_capacity(tensors.len());
@@ -59,7 +60,9 @@ fn load<C: DeserializeOwned>(path: &Path, kind: &str) -> Result<(C, HashMap<Stri
         .map_err(|e| invalid(&format!("not a safetensors file: {e}")))?;
     let text = metadata.metadata().as_ref().and_then(|m| m.get(KEY).cloned());
     let text = text.ok_or_else(|| {
-        invalid(&"the file's metadata does not say what network it is; expected one written by `shiftlens train`")
+        invalid(
+            &"the file's metadata does not say what network it is; expected one written by `shiftlens train`",
+        )
     })?;
     let mut json: serde_json::Value = serde_json::from_str(&text).map_err(|e| invalid(&e))?;
     if json["kind"] != kind {

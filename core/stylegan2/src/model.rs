@@ -45,7 +45,8 @@ pub fn open_device(name: &str) -> Result<Device> {
             "device \"{name}\": this program was built without CUDA; build with `--features cuda`, or use \"cpu\""
         )));
     }
-    Device::new_cuda(index).map_err(|e| Error::Unsupported(format!("device \"{name}\" cannot be opened: {e}")))
+    Device::new_cuda(index)
+        .map_err(|e| Error::Unsupported(format!("device \"{name}\" cannot be opened: {e}")))
 }
 
 fn backend(name: &str, device: &Device) -> String {

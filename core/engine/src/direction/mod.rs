@@ -15,8 +15,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use shiftlens_api::record::AuditRecord;
 use shiftlens_api::{
-    Direction, DirectionFinder, Error, Generator, LatentCodes, Monitor, Predictor, Result, Target,
-    Targets,
+    Direction, DirectionFinder, Error, Generator, LatentCodes, Monitor, Predictor, Result, Target, Targets,
 };
 use std::time::Instant;
 

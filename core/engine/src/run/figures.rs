@@ -13,18 +13,9 @@ struct Shift {
 
 fn shift(case: &CaseRecord) -> Option<Shift> {
     case.explanations.iter().find_map(|e| match e {
-        ExplanationRecord::Shift {
-            flip,
-            spearman,
-            reconstruction_gap,
-            reconstruction_l1,
-            ..
-        } => Some(Shift {
-            flip: *flip,
-            spearman: *spearman,
-            gap: *reconstruction_gap,
-            l1: *reconstruction_l1,
-        }),
+        ExplanationRecord::Shift { flip, spearman, reconstruction_gap, reconstruction_l1, .. } => {
+            Some(Shift { flip: *flip, spearman: *spearman, gap: *reconstruction_gap, l1: *reconstruction_l1 })
+        }
         ExplanationRecord::Heatmap { .. } => None,
     })
 }

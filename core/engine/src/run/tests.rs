@@ -232,7 +232,10 @@ fn a_folder_of_another_run_is_refused_until_forced() {
 #[test]
 fn a_run_that_got_nowhere_is_no_obstacle() {
     let p = place();
-    assert!(p.run_with(parts(PixelPredictor { gain: 0.1, bias: -9.0 }), &p.out("a"), &Counter::default()).is_err());
+    assert!(
+        p.run_with(parts(PixelPredictor { gain: 0.1, bias: -9.0 }), &p.out("a"), &Counter::default())
+            .is_err()
+    );
     let mut q = p;
     q.study.explainers[0].params = serde_json::json!({ "steps": 7 });
     assert_eq!(q.run_with(parts(F), &q.out("a"), &Counter::default()).unwrap().done, 12);

@@ -87,8 +87,13 @@ impl CustomOp2 for Conv {
         let (xh, xw) = s.x_size();
         let (out, dims) = match self.map {
             Map::Forward => (conv::forward(isa, &s, Operand::plain(a), b, |_, _| ()), [s.n, s.k, s.h, s.w]),
-            Map::Transposed => (conv::transposed(isa, &s, Operand::plain(a), b, |_, _| ()), [s.n, s.c, xh, xw]),
-            Map::Weight => (conv::weight_gradient(isa, &s, Operand::plain(a), Operand::plain(b)), [s.k, s.c, s.size, s.size]),
+            Map::Transposed => {
+                (conv::transposed(isa, &s, Operand::plain(a), b, |_, _| ()), [s.n, s.c, xh, xw])
+            }
+            Map::Weight => (
+                conv::weight_gradient(isa, &s, Operand::plain(a), Operand::plain(b)),
+                [s.k, s.c, s.size, s.size],
+            ),
         };
         Ok((CpuStorage::F32(out), Dims::from(dims.to_vec())))
     }

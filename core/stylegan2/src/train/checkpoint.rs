@@ -22,8 +22,7 @@ pub fn load(path: &Path) -> Result<(String, HashMap<String, Tensor>)> {
     let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| invalid(&e))?;
     let state = metadata.metadata().as_ref().and_then(|m| m.get("state").cloned());
     let state = state.ok_or_else(|| invalid(&"no training state: not a checkpoint"))?;
-    let tensors =
-        candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| invalid(&e))?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| invalid(&e))?;
     Ok((state, tensors))
 }
 

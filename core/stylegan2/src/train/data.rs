@@ -37,11 +37,8 @@ fn read(path: &Path, channels: usize, resolution: usize) -> Result<Vec<u8>> {
     let invalid = |e: &dyn std::fmt::Display| Error::Invalid(format!("{}: {e}", path.display()));
     let picture = image::open(path).map_err(|e| invalid(&e))?;
     let (h, w) = (picture.height() as usize, picture.width() as usize);
-    let (c, raw) = if channels == 1 {
-        (1, picture.to_luma32f_planes())
-    } else {
-        (3, picture.to_rgb32f_planes())
-    };
+    let (c, raw) =
+        if channels == 1 { (1, picture.to_luma32f_planes()) } else { (3, picture.to_rgb32f_planes()) };
     let images = Images::new([1, c, h, w], raw)?;
     // A square from the centre, so that nothing is distorted.
     let side = h.min(w);

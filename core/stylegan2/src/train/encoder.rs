@@ -288,7 +288,8 @@ pub fn train_encoder(
             let Losses { latent, pixel, real } = losses;
             let real = real.map(|v| format!("{v:.5}")).unwrap_or_default();
             line(format!("{images},{:.0},{latent:.5},{pixel:.5},{real},{rate:.2}", seconds()))?;
-            let text = format!("{images} images, w {latent:.4}, pixels {pixel:.4} {real}, {rate:.1} images/s");
+            let text =
+                format!("{images} images, w {latent:.4}, pixels {pixel:.4} {real}, {rate:.1} images/s");
             monitor.log(Level::Debug, &text);
         }
         if due(trainer.step, manifest.output.samples_every) || trainer.step == last {

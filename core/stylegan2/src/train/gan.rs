@@ -70,7 +70,11 @@ fn fail(e: candle_core::Error) -> Error {
 }
 
 impl Trainer {
-    fn new(manifest: &GeneratorManifest, from: Option<&HashMap<String, Tensor>>, step: u64) -> candle_core::Result<Self> {
+    fn new(
+        manifest: &GeneratorManifest,
+        from: Option<&HashMap<String, Tensor>>,
+        step: u64,
+    ) -> candle_core::Result<Self> {
         let device = Device::Cpu;
         let seed = manifest.training.seed;
         let (g_weights, d_weights) = match from {
@@ -186,7 +190,8 @@ impl Trainer {
 
     /// Images of the averaged generator for fixed codes.
     fn samples(&self, n: usize) -> candle_core::Result<Tensor> {
-        let g = GeneratorNet::new(&self.manifest.generator, &Weights::frozen(self.averaged()?, &self.device))?;
+        let g =
+            GeneratorNet::new(&self.manifest.generator, &Weights::frozen(self.averaged()?, &self.device))?;
         let z_dim = self.manifest.generator.z_dim;
         let z = Rng::new(self.manifest.training.seed, u64::MAX - 1).normals(n * z_dim);
         let z = Tensor::from_vec(z, (n, z_dim), &self.device)?;
