@@ -25,7 +25,7 @@ pub enum Role {
 }
 
 enum Source {
-    Random(RefCell<Rng>),
+    Random(Box<RefCell<Rng>>),
     Stored(HashMap<String, Tensor>),
 }
 
@@ -55,7 +55,7 @@ impl Weights {
     }
     /// New trainable parameters, drawn from `seed`.
     pub fn random(seed: u64, device: &Device) -> Self {
-        Self::with(Source::Random(RefCell::new(Rng::new(seed, u64::MAX))), true, device)
+        Self::with(Source::Random(Box::new(RefCell::new(Rng::new(seed, u64::MAX)))), true, device)
     }
     /// Stored tensors, frozen.
     pub fn frozen(tensors: HashMap<String, Tensor>, device: &Device) -> Self {

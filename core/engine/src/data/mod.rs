@@ -111,7 +111,7 @@ fn glob_files(pattern: &str) -> Result<Vec<PathBuf>> {
     let paths = glob::glob(pattern).map_err(|e| Error::Invalid(format!("glob {pattern}: {e}")))?;
     let mut found: Vec<PathBuf> = paths
         .collect::<Result<_, _>>()
-        .map_err(|e| Error::io(e.path().to_owned(), std::io::Error::from(e.error().kind())))?;
+        .map_err(|e| Error::io(e.path(), std::io::Error::from(e.error().kind())))?;
     found.retain(|p| p.is_file());
     found.sort();
     if found.is_empty() {

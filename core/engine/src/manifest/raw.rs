@@ -136,7 +136,7 @@ impl RawManifest {
         let fail = |problems| ManifestError::new(name, problems);
         let mut root = tree::parse(&sources, source, text).map_err(fail)?;
         for o in overrides {
-            lay_over(&mut sources, &mut root, o).map_err(|p| fail(vec![p]))?;
+            lay_over(&mut sources, &mut root, o).map_err(|p| fail(vec![*p]))?;
         }
         let sink = Sink { sources: &sources, problems: RefCell::default() };
         let read = read_root(&root, &sink);
@@ -149,7 +149,7 @@ impl RawManifest {
 }
 
 /// Lays `key.path=value` over the tree. The value is TOML; what is no TOML is taken as a string.
-fn lay_over(sources: &mut Sources, root: &mut Node, text: &str) -> Result<(), Problem> {
+fn lay_over(sources: &mut Sources, root: &mut Node, text: &str) -> Result<(), Box<Problem>> {
     let source = sources.add("--set", text);
     let at = At { source, start: 0, end: text.len() };
     let Some((key, value)) = text.split_once('=') else {
@@ -166,7 +166,7 @@ fn lay_over(sources: &mut Sources, root: &mut Node, text: &str) -> Result<(), Pr
         _ => Node { at, value: Value::Str(value.trim().to_owned()) },
     };
     let path: Vec<&str> = key.split('.').map(str::trim).collect();
-    root.set(&path, At { end: key.len(), ..at }, leaf).map_err(|e| sources.problem(at, e, ""))
+    root.set(&path, At { end: key.len(), ..at }, leaf).map_err(|e| Box::new(sources.problem(at, e, "")))
 }
 
 type Build = Box<dyn FnOnce(Sources) -> RawManifest>;

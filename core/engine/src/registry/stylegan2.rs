@@ -44,7 +44,6 @@ pub(super) fn generator(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Gen
     let options = GeneratorOptions {
         device: spec.device.clone(),
         truncation: generator_params(spec)?.truncation,
-        ..GeneratorOptions::default()
     };
     let g = StyleGan2Generator::load(path(spec)?, &options)?;
     let backend = g.info().backend;

@@ -12,7 +12,7 @@
 //! pictures waste little. The work is cut into groups of pictures whose number depends on the shapes alone, and
 //! partial sums are added in the groups' order: results do not depend on the number of threads.
 
-use super::gemm::{Isa, OVERRUN, Packed, rows_times_rows, rows_times_weights};
+use super::gemm::{Isa, OVERRUN, Packed, Rows, rows_times_rows, rows_times_weights};
 use rayon::prelude::*;
 
 /// Which convolution.
@@ -204,7 +204,7 @@ pub fn forward(
         let positions = (to - from) * s.picture();
         let stride = positions + OVERRUN;
         let mut out = vec![0.0; packed.padded_outputs() * stride];
-        rows_times_weights(&packed, &xs, &rows, positions, &mut out, stride);
+        rows_times_weights(&packed, Rows { data: &xs, starts: &rows }, positions, &mut out, stride);
         for (i, row) in y.chunks_exact_mut(s.w).enumerate() {
             let (n, k, i) = (i / (s.k * s.h), (i / s.h) % s.k, i % s.h);
             row.copy_from_slice(&out[k * stride + n * s.picture() + i * s.row()..][..s.w]);
@@ -264,7 +264,7 @@ pub fn transposed(
                     })
                 })
                 .collect();
-            rows_times_weights(w, &ys, &rows, positions, &mut out, stride);
+            rows_times_weights(w, Rows { data: &ys, starts: &rows }, positions, &mut out, stride);
             let (py, px) = (phase / 2, phase % 2);
             let step = if s.geometry == Geometry::Down { 2 } else { 1 };
             for (i, row) in x.chunks_exact_mut(xw).enumerate() {
@@ -304,7 +304,8 @@ pub fn weight_gradient(isa: Isa, s: &Shape, x: Operand<'_>, y: Operand<'_>) -> V
             let plane = s.plane(to - from);
             let mut g = vec![0.0; taps * s.k];
             let positions = (to - from) * s.picture();
-            rows_times_rows(isa, &ys[s.lead()..], plane, s.k, &xs, &s.x_rows(plane), positions, &mut g);
+            let rows = Rows { data: &xs, starts: &s.x_rows(plane) };
+            rows_times_rows(isa, &ys[s.lead()..], plane, s.k, rows, positions, &mut g);
             g
         })
         .collect();

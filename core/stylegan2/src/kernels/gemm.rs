@@ -66,6 +66,15 @@ impl Isa {
     }
 }
 
+/// Rows inside a buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// The buffer.
+    pub data: &'a [f32],
+    /// Where each row starts.
+    pub starts: &'a [usize],
+}
+
 /// Weights of [`rows_times_weights`], repacked for the kernel: blocks of output rows, `[K/block][R][block]`.
 pub struct Packed {
     isa: Isa,
@@ -94,19 +103,13 @@ impl Packed {
     }
 }
 
-/// `y[k * stride + p] = sum over r of w[k][r] * x[rows[r] + p]` for all k below [`Packed::padded_outputs`] and p below
+/// `y[k * stride + p] = sum over r of w[k][r] * x.data[x.starts[r] + p]` for all k below [`Packed::padded_outputs`] and p below
 /// `positions`. Values of y from `positions` to the next multiple of the vector block are overwritten too.
 ///
 /// # Panics
 /// If a row (with [`OVERRUN`]) leaves `x`, or an output row (with [`OVERRUN`]) leaves `y` or meets the next one.
-pub fn rows_times_weights(
-    w: &Packed,
-    x: &[f32],
-    rows: &[usize],
-    positions: usize,
-    y: &mut [f32],
-    stride: usize,
-) {
+pub fn rows_times_weights(w: &Packed, x: Rows<'_>, positions: usize, y: &mut [f32], stride: usize) {
+    let Rows { data: x, starts: rows } = x;
     assert_eq!(rows.len(), w.rows);
     assert!(rows.iter().all(|r| r + positions + OVERRUN <= x.len()));
     assert!(positions + OVERRUN <= stride && w.padded_outputs() * stride <= y.len());
@@ -123,7 +126,7 @@ pub fn rows_times_weights(
     }
 }
 
-/// `g[r * outputs + k] += sum over p of y[k * stride + p] * x[rows[r] + p]` for k below `outputs` and p below
+/// `g[r * outputs + k] += sum over p of y[k * stride + p] * x.data[x.starts[r] + p]` for k below `outputs` and p below
 /// `positions`. Sums run in blocks of positions, the same on every thread count.
 ///
 /// # Panics
@@ -134,11 +137,11 @@ pub fn rows_times_rows(
     y: &[f32],
     stride: usize,
     outputs: usize,
-    x: &[f32],
-    rows: &[usize],
+    x: Rows<'_>,
     positions: usize,
     g: &mut [f32],
 ) {
+    let Rows { data: x, starts: rows } = x;
     assert!(rows.iter().all(|r| r + positions + OVERRUN <= x.len()));
     assert!(positions + 16 <= stride && (outputs - 1) * stride + positions + OVERRUN <= y.len());
     assert_eq!(g.len(), rows.len() * outputs);
@@ -331,7 +334,7 @@ mod tests {
                 let wv = values(outputs * nrows, 2);
                 let w = Packed::new(isa, outputs, nrows, |k, r| wv[k * nrows + r]);
                 let mut y = vec![0.0; w.padded_outputs() * stride];
-                rows_times_weights(&w, &x, &rows, positions, &mut y, stride);
+                rows_times_weights(&w, Rows { data: &x, starts: &rows }, positions, &mut y, stride);
                 for k in 0..outputs {
                     for p in 0..positions {
                         let e: f64 = (0..nrows)
@@ -345,7 +348,8 @@ mod tests {
                     yz[k * stride + positions..(k + 1) * stride].fill(0.0);
                 }
                 let mut g = vec![1.0; nrows * outputs];
-                rows_times_rows(isa, &yz, stride, outputs, &x, &rows, positions, &mut g);
+                let rows_of_x = Rows { data: &x, starts: &rows };
+                rows_times_rows(isa, &yz, stride, outputs, rows_of_x, positions, &mut g);
                 for k in 0..outputs {
                     for r in 0..nrows {
                         let e: f64 = 1.0
