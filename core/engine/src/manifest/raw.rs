@@ -153,11 +153,11 @@ fn lay_over(sources: &mut Sources, root: &mut Node, text: &str) -> Result<(), Bo
     let source = sources.add("--set", text);
     let at = At { source, start: 0, end: text.len() };
     let Some((key, value)) = text.split_once('=') else {
-        return Err(sources.problem(
+        return Err(Box::new(sources.problem(
             at,
             "an override without `=`",
             "write it as --set direction.samples=500",
-        ));
+        )));
     };
     // The value is parsed in place, blanks standing for the key, so that its span is right in `text`.
     let prefix = format!("v{}=", " ".repeat(key.len().saturating_sub(1)));
