@@ -46,14 +46,14 @@ pub fn train(command: &Train) -> crate::Done {
             if let Some(out) = &o.out {
                 manifest.output.folder.clone_from(out);
             }
-            train_generator(&manifest, o.stop_after, &progress).map(|r| serde_json::to_value(r))
+            train_generator(&manifest, o.stop_after, &progress).map(serde_json::to_value)
         }
         Train::Encoder(o) => {
             let mut manifest = EncoderManifest::read(&o.manifest).map_err(usage)?;
             if let Some(out) = &o.out {
                 manifest.output.folder.clone_from(out);
             }
-            train_encoder(&manifest, o.stop_after, &progress).map(|r| serde_json::to_value(r))
+            train_encoder(&manifest, o.stop_after, &progress).map(serde_json::to_value)
         }
     };
     progress.finish();

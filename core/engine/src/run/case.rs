@@ -204,12 +204,16 @@ pub fn read_code(folder: &Path, e: usize) -> Result<Vec<f32>> {
     })
 }
 
+/// Shape and values by name.
+#[cfg(test)]
+pub type Arrays = HashMap<String, (Vec<usize>, Vec<f32>)>;
+
 /// Reads a case's arrays back, by name: shape and values.
 ///
 /// # Errors
 /// [`Error::Io`], or [`Error::Invalid`] if the file is damaged.
 #[cfg(test)]
-pub fn read_arrays(path: &Path) -> Result<HashMap<String, (Vec<usize>, Vec<f32>)>> {
+pub fn read_arrays(path: &Path) -> Result<Arrays> {
     let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
     let file = safetensors::SafeTensors::deserialize(&bytes)
         .map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))?;
