@@ -127,7 +127,7 @@ fn wrong_plugins_are_answered_with_one_error() {
     ] {
         let folder = study(&[("\"joint_space\"", &format!("{name:?}"))]);
         compile(&format!("tests/fixtures/bad-plugins/{name}.c"), folder.path());
-        check(folder.path()).expect(2).says(words).says(&["study.toml:8"]);
+        check(folder.path()).expect(2).says(words).says(&["study.toml:7"]);
     }
 }
 
