@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 pub struct Options {
     images: Option<PathBuf>,
     limit: Option<usize>,
-    out: PathBuf,
+    out: Option<PathBuf>,
 }
 
 impl Options {
     /// Reads the arguments after `demo`.
     pub fn parse(args: &[String]) -> Outcome<Self> {
-        let mut options = Self { images: None, limit: None, out: Path::new("runs").join("knee") };
+        let mut options = Self { images: None, limit: None, out: None };
         let mut args = args.iter();
         while let Some(name) = args.next() {
             let mut value = || {
@@ -25,7 +25,7 @@ impl Options {
             };
             match name.as_str() {
                 "--images" => options.images = Some(here(value()?)?),
-                "--out" => options.out = here(value()?)?,
+                "--out" => options.out = Some(here(value()?)?),
                 "--limit" => {
                     let text = value()?;
                     let n = text.parse().ok().filter(|n| *n > 0);
@@ -40,6 +40,21 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    /// The folder asked for, or one that other images and other limits have not filled: they make another run.
+    fn out(&self) -> PathBuf {
+        if let Some(out) = &self.out {
+            return out.clone();
+        }
+        let mut name = "knee".to_owned();
+        if let Some(folder) = self.images.as_ref().and_then(|p| p.file_name()) {
+            name = format!("{name}-{}", folder.to_string_lossy());
+        }
+        if let Some(limit) = self.limit {
+            name = format!("{name}-{limit}");
+        }
+        Path::new("runs").join(name)
     }
 }
 
@@ -57,7 +72,7 @@ pub fn demo(options: &Options) -> Outcome {
     step(cargo(&["build", "--locked", "--release"]))?;
     let manifest = Path::new("manifests").join("knee.toml");
     let mut run = cargo(&["run", "--locked", "--release", "--quiet", "--package", "shiftlens", "--", "run"]);
-    run.arg(manifest).arg("--out").arg(&options.out);
+    run.arg(manifest).arg("--out").arg(options.out());
     if let Some(images) = &options.images {
         run.arg("--images").arg(images);
     }
@@ -65,7 +80,7 @@ pub fn demo(options: &Options) -> Outcome {
         run.arg("--limit").arg(limit.to_string());
     }
     step(run)?;
-    println!("open {}", crate::root().join(&options.out).join("report.html").display());
+    println!("open {}", crate::root().join(options.out()).join("report.html").display());
     Ok(())
 }
 
@@ -80,8 +95,9 @@ mod tests {
     #[test]
     fn options_are_read() {
         let o = parse(&["--limit", "3", "--images", "knees"]).unwrap();
+        assert_eq!(o.out(), Path::new("runs/knee-knees-3"));
         assert_eq!((o.limit, o.images), (Some(3), Some(std::env::current_dir().unwrap().join("knees"))));
-        assert_eq!(o.out, Path::new("runs/knee"));
+        assert_eq!(parse(&[]).unwrap().out(), Path::new("runs/knee"));
     }
 
     #[test]
