@@ -142,6 +142,29 @@ pub trait Gradients {
     /// # Errors
     /// [`Error::Invalid`] for an unknown layer or class, [`Error::Unsupported`] for an operator without a gradient.
     fn gradients(&mut self, x: &Images, request: &GradientRequest) -> Result<GradientOutput>;
+    /// Scores with a layer's activation replaced: what the network answers if `layer` had put out `activations`
+    /// instead. Methods that take channels away and look at the score need it (Ablation-CAM).
+    ///
+    /// `activations` is `[N * r, ..]`, shaped like the layer's own answer but for its first axis: r variants for each of
+    /// the N images, those of image i at rows `i * r ..`. `classes` has one entry for each image, or one for all. One
+    /// score `[N * r]` of the asked kind per row.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the predictor cannot do it (the default), [`Error::Shape`] for activations of
+    /// another shape, [`Error::Invalid`] for an unknown layer or class.
+    fn scores_with(
+        &mut self,
+        x: &Images,
+        layer: &str,
+        activations: &Tensor,
+        classes: &[usize],
+        score: ScoreKind,
+    ) -> Result<Vec<f32>> {
+        let _ = (x, activations, classes, score);
+        Err(Error::Unsupported(format!(
+            "the predictor cannot compute scores from replaced activations of layer \"{layer}\""
+        )))
+    }
 }
 
 /// Fits a [`Direction`] to codes and targets.

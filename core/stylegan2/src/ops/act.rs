@@ -133,7 +133,7 @@ impl CustomOp2 for BiasAct {
         y: &Tensor,
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let gx = seen(g).contiguous()?.apply_op2(&y.detach(), ActGrad(self.0))?;
+        let gx = gradient(&seen(g), y, self.0)?;
         let gb = if b.track_op() { Some(gx.apply_op1(ChannelSum)?) } else { None };
         Ok((Some(gx), gb))
     }
@@ -173,7 +173,7 @@ impl CustomOp3 for NoiseBiasAct {
         y: &Tensor,
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gx = seen(g).contiguous()?.apply_op2(&y.detach(), ActGrad(self.0))?;
+        let gx = gradient(&seen(g), y, self.0)?;
         let gb = if b.track_op() { Some(gx.apply_op1(ChannelSum)?) } else { None };
         let ge = if e.track_op() { Some(gx.apply_op1(PixelSum)?) } else { None };
         Ok((Some(gx), gb, ge))

@@ -6,6 +6,7 @@
 //! named, `real-pixel-weight mean (G(u) - x)^2 + real-prior-weight mean max(|u|^2 / D - 1, 0)` on real x.
 
 use super::adam::Adam;
+use super::session::Session;
 use super::{Dataset, EncoderManifest, checkpoint, scalar, write_sheet};
 use crate::file;
 use crate::net::{EncoderNet, GeneratorNet, Noise};
@@ -16,9 +17,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use shiftlens_api::{Error, Level, Monitor, Result};
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 const STREAMS: u64 = 2;
 
@@ -258,23 +257,11 @@ pub fn train_encoder(
         (Trainer::new(manifest, g, None, 0).map_err(fail)?, 0.0)
     };
     let batch = t.batch as u64;
-    let last = t.images.div_ceil(batch);
-    let stop = stop_after.map_or(last, |n| (trainer.step + n.div_ceil(batch)).min(last));
-    let log_path = folder.join("log.csv");
-    let new_log = !log_path.exists();
-    let mut log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&log_path)
-        .map_err(|e| Error::io(&log_path, e))?;
-    let mut line = |text: String| writeln!(log, "{text}").map_err(|e| Error::io(&log_path, e));
-    if new_log {
-        line("images,seconds,latent_mse,pixel_mse,real_pixel_mse,images_per_second".into())?;
-    }
-    let (start, first) = (Instant::now(), trainer.step);
-    let seconds = || before + start.elapsed().as_secs_f64();
-    let due = |step: u64, every: u64| (step * batch) / every != ((step - 1) * batch) / every;
-    while trainer.step < stop {
+    let header = "images,seconds,latent_mse,pixel_mse,real_pixel_mse,images_per_second";
+    let mut session =
+        Session::begin(folder, header, (t.images, t.batch), (trainer.step, before), stop_after)?;
+    let last = session.last;
+    while trainer.step < session.stop {
         let losses = trainer.train(data.as_ref(), last).map_err(|e| {
             Error::component(
                 "encoder training",
@@ -284,20 +271,26 @@ pub fn train_encoder(
         let images = trainer.step * batch;
         monitor.progress("training images", images, last * batch);
         if trainer.step.is_multiple_of(16) {
-            let rate = ((trainer.step - first) * batch) as f64 / start.elapsed().as_secs_f64();
+            let rate = session.rate(trainer.step);
             let Losses { latent, pixel, real } = losses;
             let real = real.map(|v| format!("{v:.5}")).unwrap_or_default();
-            line(format!("{images},{:.0},{latent:.5},{pixel:.5},{real},{rate:.2}", seconds()))?;
+            session.line(&format!(
+                "{images},{:.0},{latent:.5},{pixel:.5},{real},{rate:.2}",
+                session.seconds()
+            ))?;
             let text =
                 format!("{images} images, w {latent:.4}, pixels {pixel:.4} {real}, {rate:.1} images/s");
             monitor.log(Level::Debug, &text);
         }
-        if due(trainer.step, manifest.output.samples_every) || trainer.step == last {
+        if session.due(trainer.step, manifest.output.samples_every) || trainer.step == last {
             trainer.sheet(&folder.join(format!("samples-{images:08}.png")), data.as_ref())?;
         }
         let cancelled = monitor.cancelled();
-        if due(trainer.step, manifest.output.checkpoint_every) || trainer.step == stop || cancelled {
-            trainer.checkpoint(&path, &digest, seconds())?;
+        if session.due(trainer.step, manifest.output.checkpoint_every)
+            || trainer.step == session.stop
+            || cancelled
+        {
+            trainer.checkpoint(&path, &digest, session.seconds())?;
             trainer.export(&folder.join("encoder.safetensors"))?;
         }
         if cancelled {
@@ -308,5 +301,5 @@ pub fn train_encoder(
     trainer.export(&out)?;
     let (latent_r2, synthetic_rmse, real_rmse) = trainer.measure(data.as_ref()).map_err(fail)?;
     let images = trainer.step * batch;
-    Ok(EncoderReport { images, seconds: seconds(), latent_r2, synthetic_rmse, real_rmse, file: out })
+    Ok(EncoderReport { images, seconds: session.seconds(), latent_r2, synthetic_rmse, real_rmse, file: out })
 }

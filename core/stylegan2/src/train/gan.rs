@@ -9,6 +9,7 @@
 //! The step sizes and decays of D's Adam are adjusted for the extra R1 updates as in Karras et al. 2020, appendix B.
 
 use super::adam::Adam;
+use super::session::Session;
 use super::{Dataset, GeneratorManifest, checkpoint, scalar, softplus, write_sheet};
 use crate::file;
 use crate::net::{Discriminator, GeneratorNet, Noise};
@@ -19,9 +20,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use shiftlens_api::{Error, Level, Monitor, Result};
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// Random streams of one step.
 const STREAMS: u64 = 4;
@@ -252,23 +251,11 @@ pub fn train_generator(
         (Trainer::new(manifest, None, 0).map_err(fail)?, 0.0)
     };
     let batch = t.batch as u64;
-    let last = t.images.div_ceil(batch);
-    let stop = stop_after.map_or(last, |n| (trainer.step + n.div_ceil(batch)).min(last));
-    let log_path = folder.join("log.csv");
-    let new_log = !log_path.exists();
-    let mut log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&log_path)
-        .map_err(|e| Error::io(&log_path, e))?;
-    let mut line = |text: String| writeln!(log, "{text}").map_err(|e| Error::io(&log_path, e));
-    if new_log {
-        line("images,seconds,g_loss,d_loss,r1_penalty,images_per_second".into())?;
-    }
-    let (start, first) = (Instant::now(), trainer.step);
-    let seconds = || before + start.elapsed().as_secs_f64();
-    let due = |step: u64, every: u64| (step * batch) / every != ((step - 1) * batch) / every;
-    while trainer.step < stop {
+    let header = "images,seconds,g_loss,d_loss,r1_penalty,images_per_second";
+    let mut session =
+        Session::begin(folder, header, (t.images, t.batch), (trainer.step, before), stop_after)?;
+    let last = session.last;
+    while trainer.step < session.stop {
         let losses = trainer.train(&data);
         let (g, d, r1) = match losses {
             Ok((g, d, r1)) if g.is_finite() && d.is_finite() => (g, d, r1),
@@ -288,21 +275,24 @@ pub fn train_generator(
         let images = trainer.step * batch;
         monitor.progress("training images", images, last * batch);
         if r1.is_some() {
-            let rate = ((trainer.step - first) * batch) as f64 / start.elapsed().as_secs_f64();
+            let rate = session.rate(trainer.step);
             let r1 = r1.unwrap_or_default();
-            line(format!("{images},{:.0},{g:.4},{d:.4},{r1:.5},{rate:.2}", seconds()))?;
+            session.line(&format!("{images},{:.0},{g:.4},{d:.4},{r1:.5},{rate:.2}", session.seconds()))?;
             monitor.log(
                 Level::Debug,
                 &format!("{images} images, G {g:.3}, D {d:.3}, R1 {r1:.4}, {rate:.1} images/s"),
             );
         }
-        if due(trainer.step, manifest.output.samples_every) || trainer.step == last {
+        if session.due(trainer.step, manifest.output.samples_every) || trainer.step == last {
             let sheet = trainer.samples(64).map_err(fail)?;
             write_sheet(&folder.join(format!("samples-{images:08}.png")), &sheet, 16)?;
         }
         let cancelled = monitor.cancelled();
-        if due(trainer.step, manifest.output.checkpoint_every) || trainer.step == stop || cancelled {
-            trainer.checkpoint(&path, seconds())?;
+        if session.due(trainer.step, manifest.output.checkpoint_every)
+            || trainer.step == session.stop
+            || cancelled
+        {
+            trainer.checkpoint(&path, session.seconds())?;
             trainer.export(&folder.join("generator.safetensors"))?;
         }
         if cancelled {
@@ -314,7 +304,7 @@ pub fn train_generator(
     Ok(GeneratorReport {
         images: trainer.step * batch,
         steps: trainer.step,
-        seconds: seconds(),
+        seconds: session.seconds(),
         training_set: data.len(),
         data_sha256: data.digest().to_owned(),
         file,

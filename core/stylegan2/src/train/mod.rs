@@ -9,6 +9,7 @@ mod data;
 mod encoder;
 mod gan;
 mod manifest;
+mod session;
 mod sheet;
 
 pub use data::Dataset;
