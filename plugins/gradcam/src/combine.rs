@@ -11,8 +11,9 @@ pub struct Map {
     pub values: Vec<f32>,
 }
 
-/// The mean of several layers' maps, signed. Each is divided by its largest absolute value, so that no layer outweighs
-/// the others, and resampled to the grid of the finest (bilinear, half-pixel centres). A single map stays raw.
+/// The mean of several layers' maps, signed. Each is divided by its largest absolute value, so that no layer
+/// outweighs the others, and resampled to the grid of the finest (bilinear, half-pixel centres). A single map stays
+/// raw.
 ///
 /// The pytorch-grad-cam library cuts negative values off first, scales to [0, 1] and resamples to the image.
 ///

@@ -6,8 +6,8 @@ use crate::params::{Class, References};
 
 /// The reference classes of each image, `[N][D]`, all D alike.
 ///
-/// The nearest are those with the smallest `|f_d - f_c|` of the values that f answers, ties by index; never more than
-/// there are besides the target.
+/// The nearest are those with the smallest `|f_d - f_c|` of the values that f answers, ties by index; never more
+/// than there are besides the target.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a class that f does not have, the target itself, or one that is listed twice;

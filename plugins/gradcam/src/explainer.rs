@@ -42,8 +42,8 @@ impl GradCamExplainer {
                 let title = self.params.method.title();
                 if score == 0.0 {
                     return Err(Error::Invalid(format!(
-                        "{title} divides by the score, which is 0 for image {} of the batch; ask for the other kind of score \
-                         in params.score, or take another method",
+                        "{title} divides by the score, which is 0 for image {} of the batch; ask for the other \
+                         kind of score in params.score, or take another method",
                         asked.image
                     )));
                 }

@@ -3,8 +3,8 @@
 use crate::api::{Error, Result, Tensor};
 use crate::layout::Layout;
 
-/// Activations A and gradients G of one image at a layer, `[K, P]` with P = h * w positions; or A and a score for each
-/// channel.
+/// Activations A and gradients G of one image at a layer, `[K, P]` with P = h * w positions; or A and a score for
+/// each channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
     channels: usize,

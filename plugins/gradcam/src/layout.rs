@@ -7,9 +7,9 @@
 //! | `[N, T, K]` | vision transformers | T = n + h * w tokens, row by row, after n that stand for no place |
 //!
 //! What the shape alone leaves open is settled by the aspect ratio of the image that the network sees, H : W. Four
-//! dimensions are channels first unless only the other reading has that ratio. Tokens have no or one leading token and
-//! fill a grid of that ratio, or a square; where two readings are possible, or none, nothing is guessed: the error says
-//! which parameters settle it.
+//! dimensions are channels first unless only the other reading has that ratio. Tokens have no or one leading token
+//! and fill a grid of that ratio, or a square; where two readings are possible, or none, nothing is guessed: the
+//! error says which parameters settle it.
 
 use crate::api::{Error, Result, Tensor};
 
@@ -59,8 +59,8 @@ impl Layout {
     /// Reads the layout of layer `layer` off `shape`. `aspect` is (H, W) of the images that the network sees.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if `shape` has no spatial extent or more than one reading; [`Error::Invalid`] if `reading`
-    /// does not go with it.
+    /// [`Error::Unsupported`] if `shape` has no spatial extent or more than one reading; [`Error::Invalid`] if
+    /// `reading` does not go with it.
     pub fn of(layer: &str, shape: &[usize], reading: &Reading, aspect: (usize, usize)) -> Result<Self> {
         let layout = |images, channels, (height, width), kind| Self { images, channels, height, width, kind };
         match *shape {
@@ -84,16 +84,16 @@ impl Layout {
             [n, tokens, channels] if tokens * channels > 0 => {
                 if reading.order.is_some() {
                     return Err(Error::Invalid(format!(
-                        "gradcam: params.layout is for layers of four dimensions; layer `{layer}` has shape {shape:?}, \
-                         read as tokens [N, T, K]"
+                        "gradcam: params.layout is for layers of four dimensions; layer `{layer}` has shape \
+                         {shape:?}, read as tokens [N, T, K]"
                     )));
                 }
                 let (leading, grid) = tokens_as_grid(layer, tokens, reading, aspect)?;
                 Ok(layout(n, channels, grid, Kind::Rows { leading }))
             }
             _ => Err(Error::Unsupported(format!(
-                "gradcam: layer `{layer}` has shape {shape:?}; a class activation map needs [N, K, h, w], [N, h, w, K] or \
-                 tokens [N, T, K]; name another layer in params.layer"
+                "gradcam: layer `{layer}` has shape {shape:?}; a class activation map needs [N, K, h, w], [N, h, w, K] \
+                 or tokens [N, T, K]; name another layer in params.layer"
             ))),
         }
     }

@@ -1,22 +1,22 @@
 //! Grad-CAM and its family as a Shiftlens plugin.
 //!
-//! Where did the classifier look? Each method weighs the channels of a layer's activations A, by the gradients
-//! G = d(score)/dA of a class's score or by what f answers about single channels. A map stays raw and signed, at the
-//! layer's resolution: the ReLU that ends Grad-CAM's definition (Selvaraju et al. 2017, eq. 2) is left to the display,
-//! because what speaks against a class is worth seeing too.
+//! Where did the classifier look? Each method weighs the channels of a layer's activations A, by the gradients G =
+//! d(score)/dA of a class's score or by what f answers about single channels. A map stays raw and signed, at the
+//! layer's resolution: the ReLU that ends Grad-CAM's definition (Selvaraju et al. 2017, eq. 2) is left to the
+//! display, because what speaks against a class is worth seeing too.
 //!
 //! | `method` | the map, p positions and c channels | source |
 //! | --- | --- | --- |
 //! | `gradcam` | `sum_c (mean_p G) A` | Selvaraju et al. 2017, arXiv 1610.02391, eq. 1, 2 |
 //! | `hirescam` | `sum_c G A` | Draelos and Carin 2020, arXiv 2011.08891, eq. 4 |
-//! | `gradcam++` | `sum_c w A`, `w = sum_p max(G, 0) G^2 / (2 G^2 + (sum_p A) G^3)` | Chattopadhyay et al. 2018, arXiv 1710.11063, eq. 19 |
+//! | `gradcam++` | `sum_c w A`, see [`methods::GradCamPlusPlus`] | Chattopadhyay et al. 2018, arXiv 1710.11063, eq. 19 |
 //! | `xgradcam` | `sum_c w A`, `w = sum_p G A / sum_p A` | Fu et al. 2020, arXiv 2008.02312, eq. 8 |
 //! | `layercam` | `sum_c max(G, 0) A` | Jiang et al. 2021, IEEE TIP 30, eq. 5, 6 |
 //! | `finercam` | `gradcam` of `y_c - alpha mean_d y_d`, d similar classes | Zhang et al. 2025, arXiv 2501.11309 |
 //! | `eigencam` | A on its first principal component; no class | Muhammad and Yeasin 2020, arXiv 2008.00299 |
 //! | `eigengradcam` | `G A` on its first principal component | the pytorch-grad-cam library |
-//! | `scorecam` | `sum_c w A`, `w = softmax_c` of the score under channel c as a mask | Wang et al. 2020, arXiv 1910.01279, eq. 3 to 7 |
-//! | `ablationcam` | `sum_c w A`, `w = (s - s_c) / s`, s_c the score without channel c | Desai and Ramaswamy 2020, WACV, eq. 4 |
+//! | `scorecam` | `sum_c w A`, w the softmax of scores under masks | Wang et al. 2020, arXiv 1910.01279, section 3 |
+//! | `ablationcam` | `sum_c w A`, `w = (s - s_c) / s`, s_c without channel c | Desai and Ramaswamy 2020, WACV, section 3 |
 //!
 //! `eigencam` and `scorecam` need activations alone, `ablationcam` a predictor that takes replaced activations
 //! (`shiftlens.activations/1`), the others gradients (`shiftlens.gradients/1`).

@@ -1,9 +1,10 @@
 //! Score-CAM's question: what does f answer if only what a channel lights up is left of the image?
 //!
-//! Channel A_c becomes a mask (Wang et al. 2020, eq. 4 and 5): enlarged to the image's size, then scaled to [0, 1] by
+//! Channel A_c becomes a mask (Wang et al. 2020, section 3): enlarged to the image's size, then scaled to [0, 1] by
 //! `(M - min M) / (max M - min M + 1e-8)`. The masked image is `M_c * x`, with x in [0, 1] as every plugin sees it,
-//! before f resizes and normalises: what is masked out is black. Implementations that multiply the network's input after
-//! normalisation make it the data set's mean colour instead; the two agree where f normalises by mean 0 and deviation 1.
+//! before f resizes and normalises: what is masked out is black. Implementations that multiply the network's input
+//! after normalisation make it the data set's mean colour instead; the two agree where f normalises by mean 0 and
+//! deviation 1.
 
 use crate::api::{Error, GradientRequest, Images, Predictor, Result, ScoreKind};
 use crate::batches::{Progress, Question, batches};
@@ -65,8 +66,8 @@ fn score(predictor: &mut dyn Predictor, x: &Images, class: usize, kind: ScoreKin
     Ok(host.gradients(x, &request)?.scores)
 }
 
-/// Bilinear enlargement that keeps the corners (`align_corners` in PyTorch): output o of n lies at `o (m - 1) / (n - 1)`
-/// of the m inputs.
+/// Bilinear enlargement that keeps the corners (`align_corners` in PyTorch): output o of n lies at `o (m - 1) / (n -
+/// 1)` of the m inputs.
 struct Enlarge {
     width: usize,
     rows: Vec<(usize, usize, f64)>,

@@ -13,7 +13,8 @@ use crate::params::Params;
 pub struct Observation {
     /// One name per layer.
     pub layers: Vec<String>,
-    /// Scores of the target class, activations, gradients: of the target's score, or of its lead over the references.
+    /// Scores of the target class, activations, gradients: of the target's score, or of its lead over the
+    /// references.
     pub answer: GradientOutput,
     /// Finer-CAM's reference classes of each image; else empty.
     pub references: Vec<Vec<usize>>,
@@ -23,8 +24,8 @@ pub struct Observation {
 ///
 /// # Errors
 /// [`Error::Unsupported`] for a black box or a predictor without gradients, with the methods that do work;
-/// [`Error::Invalid`] for a layer or class that is not there; [`Error::Shape`] for an answer that does not go with the
-/// question.
+/// [`Error::Invalid`] for a layer or class that is not there; [`Error::Shape`] for an answer that does not go with
+/// the question.
 pub fn observe(
     predictor: &mut dyn Predictor,
     monitor: &dyn Monitor,
@@ -60,11 +61,14 @@ pub fn observe(
     let mut answer = ask(host, x, &request, method.title())?;
     let rivals = references.first().map_or(0, Vec::len);
     for d in 0..rivals {
-        monitor.check()?;
         monitor.progress(method.title(), d as u64 + 1, rivals as u64 + 1);
+        monitor.check()?;
         request.classes = references.iter().map(|of_image| of_image[d]).collect();
         let other = ask(host, x, &request, method.title())?;
         contrast::subtract(&mut answer, params.alpha / rivals as f64, other)?;
+    }
+    if rivals > 0 {
+        monitor.progress(method.title(), rivals as u64 + 1, rivals as u64 + 1);
     }
     Ok(Observation { layers: request.layers, answer, references })
 }
@@ -101,10 +105,10 @@ pub fn white_box<'p>(
 ) -> Result<&'p mut dyn Gradients> {
     predictor.gradients().ok_or_else(|| {
         Error::Unsupported(format!(
-            "{title}: this predictor ({}) is a black box: it offers no activations and no gradients, on which every method \
-             of this plugin rests. A predictor of kind \"onnx\" offers both, and so may one from a plugin \
-             (shiftlens.gradients/1; {} need activations alone). For a black box take occlusion, rise or kernelshap of the \
-             plugin `attribution`",
+            "{title}: this predictor ({}) is a black box: it offers no activations and no gradients, on which every \
+             method of this plugin rests. A predictor of kind \"onnx\" offers both, and so may one from a plugin \
+             (shiftlens.gradients/1; {} need activations alone). For a black box take occlusion, rise or kernelshap of \
+             the plugin `attribution`",
             info.backend,
             methods_that(|n| n != Needs::AblatedScores && !n.gradients()).replace(", ", " and "),
         ))
@@ -120,8 +124,8 @@ fn default_layer(host: &mut dyn Gradients) -> Result<String> {
     })
 }
 
-/// Adds to the host's refusal what would not be refused: the layer nearest to an unknown name, or the methods that need
-/// no gradients.
+/// Adds to the host's refusal what would not be refused: the layer nearest to an unknown name, or the methods that
+/// need no gradients.
 fn explained(host: &mut dyn Gradients, request: &GradientRequest, title: &str, error: Error) -> Error {
     match error {
         Error::Unsupported(why) if request.layer_gradients => Error::Unsupported(format!(

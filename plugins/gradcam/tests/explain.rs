@@ -9,8 +9,8 @@ use shiftlens_sdk::api::{
 use shiftlens_sdk::serde_json::{Value, json};
 use std::sync::Mutex;
 
-/// Two channels A = [x, 1 - x] at `relu_2`, A = [x] at `relu_1`, and the logit `s_k = sum_p (2 + k) A_0 - A_1` of class
-/// k of three, whose probability is the sigmoid of it.
+/// Two channels A = [x, 1 - x] at `relu_2`, A = [x] at `relu_1`, and the logit `s_k = sum_p (2 + k) A_0 - A_1` of
+/// class k of three, whose probability is the sigmoid of it.
 struct Linear {
     white: bool,
     derivable: bool,

@@ -2,8 +2,8 @@ use crate::layer::Layer;
 use crate::method::{Method, Needs};
 use crate::principal::projection;
 
-/// Eigen-CAM: the activations' projection on their first principal component (Muhammad and Yeasin 2020,
-/// arXiv 2008.00299). It knows no class. Its sign, which the component leaves open, is that of the summed activations.
+/// Eigen-CAM: the activations' projection on their first principal component (Muhammad and Yeasin 2020, arXiv
+/// 2008.00299). It knows no class. Its sign, which the component leaves open, is that of the summed activations.
 #[derive(Debug, Clone, Copy)]
 pub struct EigenCam;
 

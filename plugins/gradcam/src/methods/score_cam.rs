@@ -1,9 +1,9 @@
 use crate::layer::Layer;
 use crate::method::{Method, Needs};
 
-/// Score-CAM: `w = softmax_c(s_c)`, s_c the score of the image under channel c as a mask (Wang et al. 2020,
-/// arXiv 1910.01279, eq. 3 to 7; [`crate::masked`] makes the masks). The paper subtracts a baseline's score from every
-/// s_c, which the softmax takes away again.
+/// Score-CAM: `w = softmax_c(s_c)`, s_c the score of the image under channel c as a mask (Wang et al. 2020, arXiv
+/// 1910.01279, section 3; [`crate::masked`] makes the masks). The paper subtracts a baseline's score from every s_c,
+/// which the softmax takes away again.
 #[derive(Debug, Clone, Copy)]
 pub struct ScoreCam;
 
