@@ -61,11 +61,13 @@ mod tests {
 
     #[test]
     fn batches_cover_all_channels_once_within_bounds() {
-        let cut = |channels, batch, values| batches(channels, batch, values).collect::<Vec<_>>();
-        assert_eq!(cut(7, 3, 10), [0..3, 3..6, 6..7]);
-        assert_eq!(cut(2, 32, 10), [0..2]);
-        assert_eq!(cut(3, 32, VALUES / 2), [0..2, 2..3]);
-        assert_eq!(cut(2, 32, 2 * VALUES), [0..1, 1..2]);
+        let cut = |channels, batch, values| {
+            batches(channels, batch, values).map(|r| (r.start, r.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(cut(7, 3, 10), [(0, 3), (3, 6), (6, 7)]);
+        assert_eq!(cut(2, 32, 10), [(0, 2)]);
+        assert_eq!(cut(3, 32, VALUES / 2), [(0, 2), (2, 3)]);
+        assert_eq!(cut(2, 32, 2 * VALUES), [(0, 1), (1, 2)]);
         assert!(cut(0, 32, 10).is_empty());
     }
 }

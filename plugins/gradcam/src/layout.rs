@@ -92,8 +92,8 @@ impl Layout {
                 Ok(layout(n, channels, grid, Kind::Rows { leading }))
             }
             _ => Err(Error::Unsupported(format!(
-                "gradcam: layer `{layer}` has shape {shape:?}; a class activation map needs [N, K, h, w], [N, h, w, K] \
-                 or tokens [N, T, K]; name another layer in params.layer"
+                "gradcam: layer `{layer}` has shape {shape:?}; a class activation map needs [N, K, h, w], \
+                 [N, h, w, K] or tokens [N, T, K]; name another layer in params.layer"
             ))),
         }
     }

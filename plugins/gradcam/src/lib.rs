@@ -9,14 +9,14 @@
 //! | --- | --- | --- |
 //! | `gradcam` | `sum_c (mean_p G) A` | Selvaraju et al. 2017, arXiv 1610.02391, eq. 1, 2 |
 //! | `hirescam` | `sum_c G A` | Draelos and Carin 2020, arXiv 2011.08891, eq. 4 |
-//! | `gradcam++` | `sum_c w A`, see [`methods::GradCamPlusPlus`] | Chattopadhyay et al. 2018, arXiv 1710.11063, eq. 19 |
+//! | `gradcam++` | `sum_c w A`, see [`methods`] | Chattopadhyay et al. 2018, arXiv 1710.11063, eq. 19 |
 //! | `xgradcam` | `sum_c w A`, `w = sum_p G A / sum_p A` | Fu et al. 2020, arXiv 2008.02312, eq. 8 |
 //! | `layercam` | `sum_c max(G, 0) A` | Jiang et al. 2021, IEEE TIP 30, eq. 5, 6 |
 //! | `finercam` | `gradcam` of `y_c - alpha mean_d y_d`, d similar classes | Zhang et al. 2025, arXiv 2501.11309 |
 //! | `eigencam` | A on its first principal component; no class | Muhammad and Yeasin 2020, arXiv 2008.00299 |
 //! | `eigengradcam` | `G A` on its first principal component | the pytorch-grad-cam library |
 //! | `scorecam` | `sum_c w A`, w the softmax of scores under masks | Wang et al. 2020, arXiv 1910.01279, section 3 |
-//! | `ablationcam` | `sum_c w A`, `w = (s - s_c) / s`, s_c without channel c | Desai and Ramaswamy 2020, WACV, section 3 |
+//! | `ablationcam` | `sum_c w A`, `w = (s - s_c) / s`, s_c without c | Desai and Ramaswamy 2020, WACV, section 3 |
 //!
 //! `eigencam` and `scorecam` need activations alone, `ablationcam` a predictor that takes replaced activations
 //! (`shiftlens.activations/1`), the others gradients (`shiftlens.gradients/1`).

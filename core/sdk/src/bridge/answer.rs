@@ -101,7 +101,7 @@ pub fn exact<const R: usize>(what: &str, expected: &str, shape: &[usize]) -> Res
 /// Reads images `[N, C, H, W]`.
 ///
 /// # Safety
-/// As [`array`].
+/// As [`array()`].
 pub unsafe fn images(p: *const Array) -> Result<Images> {
     // SAFETY: the caller's promise.
     let (shape, data) = unsafe { array("images", p) }?;
@@ -111,7 +111,7 @@ pub unsafe fn images(p: *const Array) -> Result<Images> {
 /// Reads codes `[N, L, D]`.
 ///
 /// # Safety
-/// As [`array`].
+/// As [`array()`].
 pub unsafe fn codes(p: *const Array) -> Result<LatentCodes> {
     // SAFETY: the caller's promise.
     let (shape, data) = unsafe { array("latent codes", p) }?;
