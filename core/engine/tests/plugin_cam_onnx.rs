@@ -154,11 +154,11 @@ impl Predictor for Raw {
 
 impl Gradients for Raw {
     fn layers(&mut self) -> Result<Vec<LayerInfo>> {
-        self.f.gradients().expect("a white box").layers()
+        self.f.layers()
     }
     fn gradients(&mut self, x: &Images, request: &GradientRequest) -> Result<GradientOutput> {
         let x = self.fed(x);
-        self.f.gradients().expect("a white box").gradients(&x, request)
+        Gradients::gradients(&mut self.f, &x, request)
     }
     fn scores_with(
         &mut self,
@@ -169,7 +169,7 @@ impl Gradients for Raw {
         score: ScoreKind,
     ) -> Result<Vec<f32>> {
         let x = self.fed(x);
-        self.f.gradients().expect("a white box").scores_with(&x, layer, activations, classes, score)
+        self.f.scores_with(&x, layer, activations, classes, score)
     }
 }
 
