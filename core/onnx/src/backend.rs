@@ -70,6 +70,14 @@ pub fn backend_name() -> Result<&'static str> {
     Ok(&current()?.name)
 }
 
+/// True for ONNX Runtime, false for the embedded backend.
+///
+/// # Errors
+/// As [`backend_name`].
+pub fn is_native() -> Result<bool> {
+    Ok(current()?.native)
+}
+
 /// Libraries that were found but could not be used, and why. Empty as a rule.
 ///
 /// # Errors
@@ -402,6 +410,9 @@ fn extract(value: &DynValue) -> Value {
         TensorElementType::Int64 => ints!(i64),
         TensorElementType::Int32 => ints!(i32),
         TensorElementType::Uint8 => ints!(u8),
+        TensorElementType::Int8 => ints!(i8),
+        TensorElementType::Uint16 => ints!(u16),
+        TensorElementType::Int16 => ints!(i16),
         TensorElementType::Bool => ints!(bool),
         _ => None,
     };

@@ -55,6 +55,14 @@ impl Constant {
                 Some(r) => r.iter().map(|b| i64::from(*b)).collect(),
                 None => t.int32_data.iter().map(|v| i64::from(*v)).collect(),
             }),
+            data_type::UINT16 => Values::Int(match raw {
+                Some(r) => words(r, |b| i64::from(u16::from_le_bytes(b))),
+                None => t.int32_data.iter().map(|v| i64::from(*v)).collect(),
+            }),
+            data_type::INT16 => Values::Int(match raw {
+                Some(r) => words(r, |b| i64::from(i16::from_le_bytes(b))),
+                None => t.int32_data.iter().map(|v| i64::from(*v)).collect(),
+            }),
             other => {
                 return Err(Error::Unsupported(format!(
                     "constant \"{name}\" has ONNX data type {other}; float, double, half and integer types are read"

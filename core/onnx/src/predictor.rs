@@ -2,13 +2,13 @@
 
 use crate::backend::{Session, backend_name};
 use crate::config::{Activation, PredictorConfig};
-use crate::gradient::GradientCache;
+use crate::gradient::session::{self, GradientCache};
 use crate::graph::Model;
 use crate::image_input::{ImageInput, choose_port};
 use crate::scores::ScoreHead;
 use shiftlens_api::{
     Error, GradientOutput, GradientRequest, Gradients, Images, LayerInfo, Predictor, PredictorInfo, Result,
-    Scores,
+    ScoreKind, Scores, Tensor,
 };
 
 /// Images per run where the manifest does not say.
@@ -162,10 +162,21 @@ pub(crate) fn check_row(model: &Model, head: &ScoreHead, image: usize, row: &[f3
 
 impl Gradients for OnnxPredictor {
     fn layers(&mut self) -> Result<Vec<LayerInfo>> {
-        crate::gradient::layers(self)
+        session::layers(self)
     }
 
     fn gradients(&mut self, x: &Images, request: &GradientRequest) -> Result<GradientOutput> {
-        crate::gradient::gradients(self, x, request)
+        session::gradients(self, x, request)
+    }
+
+    fn scores_with(
+        &mut self,
+        x: &Images,
+        layer: &str,
+        activations: &Tensor,
+        classes: &[usize],
+        score: ScoreKind,
+    ) -> Result<Vec<f32>> {
+        session::scores_with(self, x, layer, activations, classes, score)
     }
 }

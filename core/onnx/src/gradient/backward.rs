@@ -5,26 +5,30 @@
 //! visited.
 
 use super::emit::{Emitter, Facts};
+use super::prune::ancestors;
 use super::rules::{self, Call};
 use crate::graph::Model;
 use shiftlens_api::{Error, Result};
 use std::collections::{HashMap, HashSet};
 
 /// Tensors whose values depend smoothly on one of `sources`, the sources included.
-fn reached(model: &Model, sources: &[String]) -> HashSet<String> {
+fn reached(model: &Model, facts: &Facts, sources: &[String]) -> HashSet<String> {
     let mut set: HashSet<String> = sources.iter().cloned().collect();
     for node in &model.graph().node {
         if !rules::is_constant(node) && node.input.iter().any(|i| set.contains(i)) {
-            set.extend(node.output.iter().filter(|o| !o.is_empty()).cloned());
+            let smooth = |o: &&String| {
+                !o.is_empty() && (!facts.integers.contains(*o) || node.op() == "QuantizeLinear")
+            };
+            set.extend(node.output.iter().filter(smooth).cloned());
         }
     }
     set
 }
 
 /// Nodes between `sources` and `score` that have no rule, by their place in the graph.
-fn without_rule(model: &Model, sources: &[String], score: &str) -> Vec<usize> {
-    let reached = reached(model, sources);
-    let useful = super::layers::ancestors(model, score);
+fn without_rule(model: &Model, facts: &Facts, sources: &[String], score: &str) -> Vec<usize> {
+    let reached = reached(model, facts, sources);
+    let useful = ancestors(model, [score]);
     let nodes = model.graph().node.iter().enumerate();
     nodes
         .filter(|(_, n)| {
@@ -40,8 +44,14 @@ fn without_rule(model: &Model, sources: &[String], score: &str) -> Vec<usize> {
 ///
 /// # Errors
 /// [`Error::Unsupported`].
-pub fn check_rules(model: &Model, sources: &[String], score: &str, layers: &[String]) -> Result<()> {
-    let Some(&first) = without_rule(model, sources, score).last() else { return Ok(()) };
+pub fn check_rules(
+    model: &Model,
+    facts: &Facts,
+    sources: &[String],
+    score: &str,
+    layers: &[String],
+) -> Result<()> {
+    let Some(&first) = without_rule(model, facts, sources, score).last() else { return Ok(()) };
     let node = &model.graph().node[first];
     let domain = match node.domain.as_deref().unwrap_or("") {
         "" | "ai.onnx" => String::new(),
@@ -49,7 +59,7 @@ pub fn check_rules(model: &Model, sources: &[String], score: &str, layers: &[Str
     };
     let works: Vec<String> = layers
         .iter()
-        .filter(|l| without_rule(model, std::slice::from_ref(*l), score).is_empty())
+        .filter(|l| without_rule(model, facts, std::slice::from_ref(*l), score).is_empty())
         .take(3)
         .map(|l| format!("\"{l}\""))
         .collect();
@@ -66,28 +76,44 @@ pub fn check_rules(model: &Model, sources: &[String], score: &str, layers: &[Str
     )))
 }
 
+/// True for tensors that carry a gradient: floats, and the integers between QuantizeLinear and DequantizeLinear.
+fn carries(model: &Model, facts: &Facts, tensor: &str) -> bool {
+    facts.floats.contains(tensor)
+        || model.producer(tensor).is_some_and(|(_, n)| n.is_standard() && n.op() == "QuantizeLinear")
+}
+
 /// Writes the gradients of `score` with respect to `sources`; `seed` is the gradient of the score itself and has its
 /// shape. Answers the name of each source's gradient.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for an operator without a rule, [`Error::Invalid`] if the score does not depend on a source.
+/// [`Error::Unsupported`] for an operator without a rule and for tensors on the way that are not `float32`,
+/// [`Error::Invalid`] if the score does not depend on a source.
 pub fn differentiate(
     e: &mut Emitter<'_>,
-    facts: &Facts,
     sources: &[String],
     score: &str,
     seed: String,
 ) -> Result<Vec<String>> {
-    let model = e.model;
-    let reached = reached(model, sources);
+    let (model, facts) = (e.model, e.facts);
+    let reached = reached(model, facts, sources);
     let mut gradients: HashMap<&str, String> = HashMap::from([(score, seed)]);
     for node in model.graph().node.iter().rev() {
         let outputs: Vec<Option<String>> =
             node.output.iter().map(|o| gradients.get(o.as_str()).cloned()).collect();
-        let wanted: Vec<bool> =
-            node.input.iter().map(|i| reached.contains(i) && facts.floats.contains(i)).collect();
-        if outputs.iter().all(Option::is_none) || !wanted.contains(&true) || rules::is_constant(node) {
+        let needed = |i: &String| reached.contains(i);
+        if outputs.iter().all(Option::is_none) || !node.input.iter().any(needed) || rules::is_constant(node) {
             continue;
+        }
+        let mut wanted = Vec::with_capacity(node.input.len());
+        for i in &node.input {
+            let want = reached.contains(i);
+            if want && !carries(model, facts, i) {
+                return Err(e.unsupported(
+                    node,
+                    &format!("tensor \"{i}\" is not of type float32; export the model in single precision"),
+                ));
+            }
+            wanted.push(want);
         }
         let rule = rules::rule(node).ok_or_else(|| e.unsupported(node, "the operator has no rule"))?;
         let mut call = Call { node, outputs, wanted };

@@ -1,27 +1,39 @@
 //! Writes the nodes of a backward graph.
 //!
-//! Shapes are known when the graph is written (the batch is fixed), so that only plain operators with constant
-//! arguments are needed; both backends run those. Operators whose arguments moved between operator-set versions are
-//! written in the model's own version.
+//! All sizes but the batch are known when the graph is written, so that plain operators with constant arguments do;
+//! both backends run those. Operators whose arguments moved between operator-set versions are written in the model's
+//! own version.
 
+use super::size::{Shape, Size, product, show};
 use crate::constant::{Constant, Values, float_tensor, int_tensor};
 use crate::graph::Model;
 use crate::proto::{AttributeProto, NodeProto, TensorProto, attribute_type, data_type};
 use shiftlens_api::{Error, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Prefix of every tensor that is added to a model.
 pub const PREFIX: &str = "shiftlens.backward/";
 
-/// What is known of a model's tensors at a fixed batch.
+/// What is known of a model's tensors.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// Shapes of all tensors that nodes make, and of the input.
-    pub shapes: HashMap<String, Vec<usize>>,
-    /// Values of tensors that do not depend on the images.
+    pub shapes: HashMap<String, Shape>,
+    /// Values of tensors that depend neither on the images nor on their number.
     pub constants: HashMap<String, Constant>,
     /// Tensors that hold `float32` values.
-    pub floats: std::collections::HashSet<String>,
+    pub floats: HashSet<String>,
+    /// Tensors that hold integers or booleans.
+    pub integers: HashSet<String>,
+}
+
+impl Facts {
+    /// The same for a fixed batch of `n`. Values that follow the batch stay unknown.
+    pub fn at(&self, n: usize) -> Self {
+        let settle = |d: &Size| d.at(n).map_or(Size::Unknown, Size::Fixed);
+        let shapes = self.shapes.iter().map(|(t, s)| (t.clone(), s.iter().map(settle).collect())).collect();
+        Self { shapes, ..self.clone() }
+    }
 }
 
 /// Writes nodes and constants behind a model's own.
@@ -34,6 +46,8 @@ pub struct Emitter<'a> {
     pub nodes: Vec<NodeProto>,
     /// Constants written so far.
     pub constants: Vec<TensorProto>,
+    /// Indices that MaxPool nodes of the model must answer: the node's first output, the name of the second.
+    pub indices: Vec<(String, String)>,
     opset: i64,
     count: usize,
 }
@@ -81,7 +95,15 @@ pub fn string(name: &str, v: &str) -> AttributeProto {
 impl<'a> Emitter<'a> {
     /// Nothing written yet.
     pub fn new(model: &'a Model, facts: &'a Facts) -> Self {
-        Self { model, facts, nodes: Vec::new(), constants: Vec::new(), opset: model.opset(), count: 0 }
+        Self {
+            model,
+            facts,
+            nodes: Vec::new(),
+            constants: Vec::new(),
+            indices: Vec::new(),
+            opset: model.opset(),
+            count: 0,
+        }
     }
 
     /// The standard operator set's version.
@@ -183,16 +205,76 @@ impl<'a> Emitter<'a> {
         let s = self.scalar(v);
         self.greater(&s, a)
     }
+    /// 1 where `a = b`, else 0, for floats. Before operator set 11 Equal compares integers only.
+    pub fn equal(&mut self, a: &str, b: &str) -> String {
+        let same = if self.opset >= 11 {
+            self.op("Equal", &[a, b], vec![])
+        } else {
+            let (more, less) = (self.op("Greater", &[a, b], vec![]), self.op("Less", &[a, b], vec![]));
+            let either = self.op("Or", &[&more, &less], vec![]);
+            self.op("Not", &[&either], vec![])
+        };
+        self.to_float(&same)
+    }
     /// Booleans or integers as floats.
     pub fn to_float(&mut self, a: &str) -> String {
         self.op("Cast", &[a], vec![int("to", i64::from(data_type::FLOAT))])
     }
 
-    /// Another shape, the same values.
-    pub fn reshape(&mut self, a: &str, shape: &[usize]) -> String {
-        let s: Vec<i64> = shape.iter().map(|d| *d as i64).collect();
+    /// Another shape, the same values. At most one axis may follow the batch.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a shape with several axes that are not fixed.
+    pub fn reshape(&mut self, a: &str, shape: &[Size]) -> Result<String> {
+        if shape.iter().filter(|d| d.fixed().is_none()).count() > 1 {
+            return Err(Error::Unsupported(format!(
+                "{}: the gradient has to be brought into shape {}, where more than one axis varies",
+                self.model.name(),
+                show(shape)
+            )));
+        }
+        let s: Vec<i64> = shape.iter().map(|d| d.fixed().map_or(-1, |n| n as i64)).collect();
         let s = self.int_list(&s);
-        self.op("Reshape", &[a, &s], vec![])
+        Ok(self.op("Reshape", &[a, &s], vec![]))
+    }
+
+    /// The values of `a` in the shape of tensor `like` of the model.
+    ///
+    /// # Errors
+    /// If that shape is not known.
+    pub fn reshape_like(&mut self, a: &str, like: &str) -> Result<String> {
+        let shape = self.shape(like)?;
+        if shape.iter().filter(|d| d.fixed().is_none()).count() > 1 {
+            let s = self.op("Shape", &[like], vec![]);
+            return Ok(self.op("Reshape", &[a, &s], vec![]));
+        }
+        self.reshape(a, shape)
+    }
+
+    /// The name under which a MaxPool node of the model, which answers no indices yet, will answer them.
+    pub fn ask_indices(&mut self, node: &NodeProto) -> String {
+        let y = node.output.first().cloned().unwrap_or_default();
+        let name = self.fresh("Indices");
+        self.indices.push((y, name.clone()));
+        name
+    }
+
+    /// Zeros in the shape of tensor `like` of the model.
+    pub fn zeros_like(&mut self, like: &str) -> String {
+        let known: Option<Vec<i64>> =
+            self.facts.shapes.get(like).and_then(|s| s.iter().map(|d| d.fixed().map(|n| n as i64)).collect());
+        let s = match known {
+            Some(sizes) => self.int_list(&sizes),
+            None => self.op("Shape", &[like], vec![]),
+        };
+        // The default is the same zero, but not every runtime knows its type.
+        let zero = AttributeProto {
+            name: Some("value".into()),
+            r#type: Some(attribute_type::TENSOR),
+            t: Some(Box::new(float_tensor("zero", &[1], &[0.0]))),
+            ..Default::default()
+        };
+        self.op("ConstantOfShape", &[&s], vec![zero])
     }
 
     /// Axis `i` of the result is axis `perm[i]` of `a`.
@@ -209,6 +291,11 @@ impl<'a> Emitter<'a> {
     /// The mean over `axes`, kept with size 1.
     pub fn mean(&mut self, a: &str, axes: &[usize]) -> String {
         self.reduce("ReduceMean", 18, a, axes)
+    }
+
+    /// The product over `axes`, kept with size 1.
+    pub fn product(&mut self, a: &str, axes: &[usize]) -> String {
+        self.reduce("ReduceProd", 18, a, axes)
     }
 
     /// `since`: operator-set version from which on the axes are an input.
@@ -280,73 +367,124 @@ impl<'a> Emitter<'a> {
         self.op("MatMul", &[a, b], vec![])
     }
 
-    /// `a` (whose axes are those of `to`, or 1) repeated to shape `to`.
-    pub fn expand(&mut self, a: &str, from: &[usize], to: &[usize]) -> String {
+    /// `a` (whose axes are those of tensor `like` of the model, or 1) repeated to the shape of `like`.
+    ///
+    /// # Errors
+    /// If that shape is not known.
+    pub fn expand_like(&mut self, a: &str, from: &[Size], like: &str) -> Result<String> {
+        let to = self.shape(like)?;
         if from == to {
-            return a.to_owned();
+            return Ok(a.to_owned());
         }
-        let ones: Vec<usize> = from.iter().zip(to).map(|(f, t)| if f == t { 1 } else { *t }).collect();
-        let ones = self.floats(&ones, &vec![1.0; ones.iter().product()]);
-        self.mul(a, &ones)
+        // Expand repeats in both directions: an axis that needs nothing can be asked for as 1.
+        let needed: Vec<Size> =
+            from.iter().zip(to).map(|(f, t)| if f == t { Size::Fixed(1) } else { *t }).collect();
+        let sizes: Option<Vec<i64>> = needed.iter().map(|d| d.fixed().map(|n| n as i64)).collect();
+        let sizes = match sizes {
+            Some(s) => self.int_list(&s),
+            None => self.op("Shape", &[like], vec![]),
+        };
+        Ok(self.op("Expand", &[a, &sizes], vec![]))
     }
 
     /// A gradient of shape `from` summed back to the shape `to` that was broadcast to it.
-    pub fn unbroadcast(&mut self, g: &str, from: &[usize], to: &[usize]) -> String {
+    ///
+    /// # Errors
+    /// As [`Self::reshape`].
+    pub fn unbroadcast(&mut self, g: &str, from: &[Size], to: &[Size]) -> Result<String> {
         if from == to {
-            return g.to_owned();
+            return Ok(g.to_owned());
         }
+        let one = Size::Fixed(1);
         let lead = from.len() - to.len();
         let axes: Vec<usize> =
-            (0..from.len()).filter(|i| *i < lead || (to[*i - lead] == 1 && from[*i] != 1)).collect();
+            (0..from.len()).filter(|i| *i < lead || (to[*i - lead] == one && from[*i] != one)).collect();
         let summed = if axes.is_empty() { g.to_owned() } else { self.sum(g, &axes) };
-        if lead == 0 { summed } else { self.reshape(&summed, to) }
+        if lead == 0 { Ok(summed) } else { self.reshape(&summed, to) }
     }
 
-    /// `M^T` applied along `axis`: the gradient of `y = M x` along that axis, `M` being `[out, in]` row-major.
+    /// `M^T` applied along `axis`: the gradient of `y = M x` along that axis, `M` being `[out, in]` row-major, `out`
+    /// the size of `axis` in `shape`.
+    ///
+    /// # Errors
+    /// As [`Self::reshape`].
     pub fn transposed_map(
         &mut self,
         g: &str,
-        shape: &[usize],
+        shape: &[Size],
         axis: usize,
         m: &[f32],
         inner: usize,
-    ) -> String {
-        let outer = shape[axis];
-        let rank = shape.len();
-        if axis + 1 == rank && rank > 1 {
+    ) -> Result<String> {
+        let outer = m.len() / inner.max(1);
+        if axis + 1 == shape.len() && shape.len() > 1 {
             let m = self.floats(&[outer, inner], m);
-            return self.matmul(g, &m);
+            return Ok(self.matmul(g, &m));
         }
-        let before: usize = shape[..axis].iter().product();
-        let after: usize = shape[axis + 1..].iter().product();
-        let flat = self.reshape(g, &[before, outer, after]);
         let transposed: Vec<f32> =
             (0..inner).flat_map(|i| (0..outer).map(move |o| m[o * inner + i])).collect();
         let mt = self.floats(&[1, inner, outer], &transposed);
-        let product = self.matmul(&mt, &flat);
+        self.map_along(g, shape, axis, &mt, inner)
+    }
+
+    /// The matrix `mt`, `[1, inner, outer]`, applied along `axis` of `g`.
+    ///
+    /// # Errors
+    /// As [`Self::reshape`].
+    pub fn map_along(
+        &mut self,
+        g: &str,
+        shape: &[Size],
+        axis: usize,
+        mt: &str,
+        inner: usize,
+    ) -> Result<String> {
+        let flat = [product(&shape[..axis]), shape[axis], product(&shape[axis + 1..])];
+        let flat = self.reshape(g, &flat)?;
+        let mapped = self.matmul(mt, &flat);
         let mut back = shape.to_vec();
-        back[axis] = inner;
-        self.reshape(&product, &back)
+        back[axis] = Size::Fixed(inner);
+        self.reshape(&mapped, &back)
     }
 
     /// The shape of a tensor of the model.
-    pub fn shape(&self, tensor: &str) -> Result<&'a [usize]> {
-        self.facts
-            .shapes
-            .get(tensor)
-            .map(Vec::as_slice)
-            .or_else(|| self.facts.constants.get(tensor).map(|c| c.shape.as_slice()))
-            .ok_or_else(|| {
-                Error::Unsupported(format!(
-                    "{}: the shape of tensor \"{tensor}\" is not known",
-                    self.model.name()
-                ))
-            })
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if it is not known.
+    pub fn shape(&self, tensor: &str) -> Result<&'a [Size]> {
+        self.facts.shapes.get(tensor).map(Vec::as_slice).ok_or_else(|| {
+            Error::Unsupported(format!(
+                "{}: the shape of tensor \"{tensor}\" is not known",
+                self.model.name()
+            ))
+        })
     }
 
-    /// The value of a tensor that does not depend on the images.
+    /// Sizes that must not follow the batch.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] that names the node.
+    pub fn sizes(&self, node: &NodeProto, shape: &[Size]) -> Result<Vec<usize>> {
+        shape.iter().map(|d| d.fixed()).collect::<Option<_>>().ok_or_else(|| {
+            self.unsupported(node, &format!("sizes {} vary with the number of images", show(shape)))
+        })
+    }
+
+    /// The value of a tensor that depends neither on the images nor on their number.
     pub fn constant(&self, tensor: &str) -> Option<&'a Constant> {
         self.facts.constants.get(tensor)
+    }
+
+    /// The ONNX data type of a stored constant, 0 for anything else.
+    pub fn element_type(&self, tensor: &str) -> i32 {
+        let graph = self.model.graph();
+        let named = |t: &&TensorProto| t.name.as_deref() == Some(tensor);
+        let stored = graph.initializer.iter().find(named);
+        let made = || {
+            let (_, node) = self.model.producer(tensor)?;
+            (node.op() == "Constant").then(|| node.attr("value")?.t.as_deref())?
+        };
+        stored.or_else(made).and_then(|t| t.data_type).unwrap_or(0)
     }
 
     /// The integers of input `i`, `None` where the node leaves it out.

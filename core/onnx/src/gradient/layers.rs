@@ -1,38 +1,56 @@
 //! Which tensors of a network class activation maps can be made of.
 
+use super::build::{GradientGraph, Request, SEED_WEIGHTS, Scalar, Seed};
 use super::emit::Facts;
+use super::prune::ancestors;
+use super::size::{Shape, Size};
+use crate::backend::Session;
 use crate::config::Layout;
 use crate::graph::Model;
-use shiftlens_api::LayerInfo;
-use std::collections::{HashMap, HashSet};
+use crate::proto::NodeProto;
+use shiftlens_api::{LayerInfo, Result};
+use std::collections::HashMap;
 
-/// Tensors that `output` is computed from, `output` included.
-pub fn ancestors(model: &Model, output: &str) -> HashSet<String> {
-    let mut set = HashSet::from([output.to_owned()]);
-    for node in model.graph().node.iter().rev() {
-        if node.output.iter().any(|o| set.contains(o)) {
-            set.extend(node.input.iter().filter(|i| !i.is_empty()).cloned());
-        }
-    }
-    set
-}
+/// Tokens that may come before the patches: none, a class token, a class token and four registers (Darcet et al.
+/// 2023).
+const LEADING_TOKENS: [usize; 3] = [0, 1, 5];
+/// Token layers that are looked at, from the last one back, for the one that a map can be made of.
+const TRIED: usize = 24;
 
-/// Spatial feature maps `[N, K, h, w]` between `input` and `output`, in the graph's order.
+/// Spatial feature maps `[N, K, h, w]` and patch tokens `[N, T, K]` between `input` and `output`, in the graph's order.
 ///
 /// Feature maps are told from other arrays of rank 4 (attention weights, channels-last intermediates) by following
 /// the axis order from the input: convolutions, pooling and resizing make `[N, K, h, w]`, a transposition moves
-/// between the orders, a matrix product or a reshaping to a new shape loses it. The default is the last map with more
-/// than one pixel.
+/// between the orders, a matrix product or a reshaping to a new shape loses it. Tokens are told by their number, a
+/// square with or without leading tokens, and by what makes them: a normalisation or a residual sum. The default is
+/// the last map with more than one pixel.
 pub fn candidates(model: &Model, facts: &Facts, input: &str, layout: Layout, output: &str) -> Vec<LayerInfo> {
-    let useful = ancestors(model, output);
+    let useful = ancestors(model, [output]);
     let mut order: HashMap<&str, Layout> = HashMap::from([(input, layout)]);
-    let mut seen: HashSet<Vec<usize>> = HashSet::new();
+    let mut seen: HashMap<&Shape, Layout> = HashMap::new();
     let mut layers = Vec::new();
+    let batch = facts.shapes.get(input).and_then(|s| s.first().copied());
     for node in &model.graph().node {
         let (Some(x), Some(y)) = (node.input.first(), node.output.first()) else { continue };
-        let Some(shape) = facts.shapes.get(y).filter(|s| s.len() == 4 && facts.floats.contains(y)) else {
+        let Some(shape) = facts.shapes.get(y).filter(|s| s.first().copied() == batch) else { continue };
+        if !facts.floats.contains(y) {
             continue;
+        }
+        let mut list = || {
+            layers.push(LayerInfo {
+                name: y.clone(),
+                operator: node.op().to_owned(),
+                shape: shape[1..].iter().map(|d| d.fixed()).collect(),
+                default: false,
+            });
         };
+        if shape.len() == 3 && useful.contains(y) && is_tokens(model, facts, node, shape) {
+            list();
+            continue;
+        }
+        if shape.len() != 4 {
+            continue;
+        }
         let inherited = node.input.iter().find_map(|i| order.get(i.as_str()).copied());
         let now = match node.op() {
             "Conv" | "ConvTranspose" | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" => {
@@ -43,25 +61,106 @@ pub fn candidates(model: &Model, facts: &Facts, input: &str, layout: Layout, out
                 (Some(Layout::Nhwc), Some([0, 3, 1, 2])) => Some(Layout::Nchw),
                 _ => None,
             },
-            "MatMul" | "Einsum" => None,
-            "Reshape" => seen.contains(shape).then_some(Layout::Nchw),
+            // A linear layer on channels-last maps keeps their order.
+            "MatMul" => inherited.filter(|l| *l == Layout::Nhwc && node.input.len() == 2),
+            "Einsum" => None,
+            "Reshape" => seen.get(shape).copied(),
             _ => inherited,
         };
         let Some(now) = now else { continue };
         order.insert(y, now);
+        seen.entry(shape).or_insert(now);
         if now == Layout::Nchw && useful.contains(y) && inherited.is_some() {
-            seen.insert(shape.clone());
-            layers.push(LayerInfo {
-                name: y.clone(),
-                operator: node.op().to_owned(),
-                shape: shape[1..].iter().map(|d| Some(*d)).collect(),
-                default: false,
-            });
+            list();
         }
     }
     let pixels = |l: &LayerInfo| l.shape[1..].iter().flatten().product::<usize>();
-    if let Some(last) = layers.iter_mut().rev().find(|l| pixels(l) > 1) {
+    if let Some(last) = layers.iter_mut().rev().find(|l| l.shape.len() == 3 && pixels(l) > 1) {
         last.default = true;
     }
     layers
+}
+
+/// True for the residual stream of a vision transformer, or a normalisation of it.
+fn is_tokens(model: &Model, facts: &Facts, node: &NodeProto, shape: &[Size]) -> bool {
+    let (Some(tokens), Some(_)) = (shape[1].fixed(), shape[2].fixed()) else { return false };
+    let square = |n: usize| n > 3 && n.isqrt().pow(2) == n;
+    if !LEADING_TOKENS.iter().any(|l| square(tokens.saturating_sub(*l))) {
+        return false;
+    }
+    match node.op() {
+        "LayerNormalization" | "RMSNormalization" => true,
+        // Not the bias of a linear layer.
+        "Add" => {
+            !node.input.iter().any(|i| facts.constants.contains_key(i))
+                || node.input.iter().all(|i| model.producer(i).is_none_or(|(_, p)| p.op() != "MatMul"))
+        }
+        _ => false,
+    }
+}
+
+/// How many tokens come before the patches.
+fn leading(tokens: usize) -> usize {
+    let square = |n: usize| n.isqrt().pow(2) == n;
+    LEADING_TOKENS.into_iter().find(|l| square(tokens.saturating_sub(*l))).unwrap_or(0)
+}
+
+/// Moves the default to a token layer where tokens come after the last map.
+///
+/// A transformer that classifies by its class token has no gradient at the patches of its last layers: the default is
+/// the last token layer whose patches the score depends on, found by differentiating once.
+///
+/// # Errors
+/// If the backend cannot run the gradient. A network without gradients keeps its last map.
+pub fn choose(
+    layers: &mut [LayerInfo],
+    model: &Model,
+    facts: &Facts,
+    output: &str,
+    threads: Option<usize>,
+) -> Result<()> {
+    let last_map = layers.iter().rposition(|l| l.default);
+    let tokens: Vec<usize> = (last_map.map_or(0, |m| m + 1)..layers.len())
+        .filter(|i| layers[*i].shape.len() == 2)
+        .rev()
+        .take(TRIED)
+        .collect();
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    let request = Request {
+        wrt: tokens.iter().map(|i| layers[*i].name.clone()).collect(),
+        output: Some(output.to_owned()),
+        scalar: Scalar::Logit,
+        seed: Seed::Weights,
+        ..Request::default()
+    };
+    let inputs = model.inputs();
+    let input = &inputs[0].name;
+    let n = facts.shapes[input].first().and_then(|d| d.fixed()).unwrap_or(1);
+    let shape = facts.shapes[input].iter().map(|d| d.at(n)).collect::<Option<Vec<usize>>>();
+    let Some(shape) = shape else { return Ok(()) };
+    let mut fixed = model.clone();
+    fixed.fix_input(input, &shape);
+    // What cannot be differentiated is said when gradients are asked for.
+    let Ok(graph) = GradientGraph::from_facts(&fixed, &facts.at(n), &request) else { return Ok(()) };
+    let written = graph.model;
+    let mut session = Session::new(&written.to_bytes()?, &graph.outputs, threads, model.name())?;
+    // Any image with structure will do.
+    let image: Vec<f32> =
+        (0..shape.iter().product::<usize>()).map(|i| ((i * 7919) % 1009) as f32 / 1009.0).collect();
+    let ones: Vec<f32> = (0..n * graph.columns).map(|i| 1.0 + (i % graph.columns) as f32).collect();
+    let answer =
+        session.run_floats(&[(input, &shape, &image), (SEED_WEIGHTS, &[n, graph.columns], &ones)])?;
+    let gradients = &answer[answer.len() - tokens.len()..];
+    let depends = |i: usize, g: &[f32]| {
+        let (count, k) = (layers[i].shape[0].unwrap_or(1), layers[i].shape[1].unwrap_or(1));
+        g[leading(count) * k..count * k].iter().any(|v| *v != 0.0)
+    };
+    let found = tokens.iter().zip(gradients).find(|(i, g)| depends(**i, g.as_slice())).map(|(i, _)| *i);
+    if let Some(found) = found {
+        layers.iter_mut().for_each(|l| l.default = false);
+        layers[found].default = true;
+    }
+    Ok(())
 }

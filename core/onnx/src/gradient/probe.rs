@@ -1,7 +1,8 @@
-//! Shapes and constants of all tensors of a model, by running it once on a grey image with every tensor as an output.
+//! Shapes and constants of all tensors of a model, by running it on grey images with every tensor as an output.
 
 use super::emit::{Facts, PREFIX, int};
-use crate::backend::{Session, Value};
+use super::size::{Shape, Size};
+use crate::backend::{Session, Value, is_native};
 use crate::constant::{Constant, Values};
 use crate::graph::Model;
 use crate::proto::{NodeProto, ValueInfoProto, data_type};
@@ -62,72 +63,137 @@ fn shape_arithmetic(model: &Model) -> HashSet<String> {
     set
 }
 
-/// Runs `model`, whose input has a fixed shape, on `data`.
+/// Batches that a model is run with, where its batch is free. Sizes that are the same for both do not follow it.
+pub const BATCHES: [usize; 2] = [2, 3];
+
+/// Runs `model` on a grey image of `shape` (the first entry is the batch) for each of `batches`, one or two, and
+/// compares.
 ///
 /// # Errors
-/// If the backend cannot run it, or a constant is of a type that cannot be read.
+/// If the backend cannot run it.
 pub fn probe(
     model: &Model,
     input: &str,
     shape: &[usize],
-    data: &[f32],
+    batches: &[usize],
     threads: Option<usize>,
 ) -> Result<Facts> {
     let graph = model.graph();
-    let outputs: Vec<String> =
-        graph.node.iter().flat_map(|n| &n.output).filter(|o| !o.is_empty()).cloned().collect();
-    let integers = shape_arithmetic(model);
-    let mut all = model.clone();
-    let mut asked = Vec::with_capacity(outputs.len());
-    for (i, output) in outputs.iter().enumerate() {
-        if integers.contains(output) {
-            let name = format!("{PREFIX}probe_{i}");
-            all.graph_mut().node.push(NodeProto {
-                op_type: Some("Cast".into()),
-                input: vec![output.clone()],
-                output: vec![name.clone()],
-                attribute: vec![int("to", i64::from(data_type::INT32))],
-                ..Default::default()
-            });
-            asked.push(name);
-        } else {
-            asked.push(output.clone());
+    let asked = Asked::new(model);
+    let mut session = None;
+    let mut runs: Vec<Vec<Value>> = Vec::new();
+    for n in batches {
+        let mut shape = shape.to_vec();
+        shape[0] = *n;
+        // The embedded backend settles all sizes when it loads a model.
+        if session.is_none() || !is_native()? {
+            let mut fixed = asked.model.clone();
+            if !is_native()? || batches.len() == 1 {
+                fixed.fix_input(input, &shape);
+            }
+            session = Some(Session::new(&fixed.to_bytes()?, &asked.names, threads, model.name())?);
         }
+        let data = vec![0.5; shape.iter().product()];
+        let answer = session.as_mut().map(|s| s.run(&[(input, &shape, &data)]));
+        runs.extend(answer.transpose()?);
     }
-    all.graph_mut().output =
-        asked.iter().map(|o| ValueInfoProto { name: Some(o.clone()), ..Default::default() }).collect();
-    let mut session = Session::new(&all.to_bytes()?, &asked, threads, model.name())?;
-    let values = session.run(&[(input, shape, data)])?;
 
     let dependent = dependent(model, input);
     let mut facts = Facts::default();
-    facts.shapes.insert(input.to_owned(), shape.to_vec());
+    let sizes = |a: &[usize], b: &[usize]| -> Shape {
+        let (n, m) = (batches[0], *batches.last().unwrap_or(&batches[0]));
+        if a.len() != b.len() {
+            return vec![Size::Unknown; a.len()];
+        }
+        a.iter().zip(b).map(|(a, b)| Size::of(*a, n, *b, m)).collect()
+    };
+    let mut first = shape.to_vec();
+    let mut last = shape.to_vec();
+    (first[0], last[0]) = (batches[0], *batches.last().unwrap_or(&batches[0]));
+    facts.shapes.insert(input.to_owned(), sizes(&first, &last));
     facts.floats.insert(input.to_owned());
-    for (name, value) in outputs.into_iter().zip(values) {
-        facts.shapes.insert(name.clone(), value.shape().to_vec());
-        if matches!(value, Value::Float(_)) {
+    let (mut of_last, of_first) = (runs.pop().unwrap_or_default(), runs.pop());
+    for (i, name) in asked.outputs.iter().enumerate() {
+        let value = std::mem::replace(&mut of_last[i], Value::Other(vec![]));
+        let other = of_first.as_ref().map_or(&value, |f| &f[i]);
+        facts.shapes.insert(name.clone(), sizes(other.shape(), value.shape()));
+        if matches!(value, Value::Float(_)) && !asked.doubles.contains(name) {
             facts.floats.insert(name.clone());
         }
-        if !dependent.contains(&name) {
+        if matches!(value, Value::Int(..)) {
+            facts.integers.insert(name.clone());
+        }
+        if !dependent.contains(name) && *other == value {
             let shape = value.shape().to_vec();
             let values = match value {
                 Value::Float(t) => Some(Values::Float(t.into_vec())),
                 Value::Int(_, v) => Some(Values::Int(v)),
                 Value::Other(_) => None,
             };
-            facts.constants.extend(values.map(|values| (name, Constant { shape, values })));
+            facts.constants.extend(values.map(|values| (name.clone(), Constant { shape, values })));
         }
     }
     for t in &graph.initializer {
         let name = t.name.clone().unwrap_or_default();
-        facts.shapes.insert(name.clone(), t.dims.iter().map(|d| *d as usize).collect());
+        facts.shapes.insert(name.clone(), t.dims.iter().map(|d| Size::Fixed(*d as usize)).collect());
+        if t.data_type == Some(data_type::FLOAT) {
+            facts.floats.insert(name.clone());
+        }
         // A type that is not read may well not be needed; the rule that needs it says so.
         if let Ok(constant) = Constant::decode(t) {
-            if matches!(constant.values, Values::Float(_)) {
-                facts.floats.insert(name.clone());
-            }
             facts.constants.insert(name, constant);
         }
     }
     Ok(facts)
+}
+
+/// A model that answers all its tensors.
+struct Asked {
+    model: Model,
+    /// The tensors.
+    outputs: Vec<String>,
+    /// The names under which the model answers them.
+    names: Vec<String>,
+    /// Tensors in double precision, as far as a Cast says so.
+    doubles: HashSet<String>,
+}
+
+impl Asked {
+    fn new(model: &Model) -> Self {
+        let graph = model.graph();
+        let outputs: Vec<String> =
+            graph.node.iter().flat_map(|n| &n.output).filter(|o| !o.is_empty()).cloned().collect();
+        let integers = shape_arithmetic(model);
+        let mut all = model.clone();
+        let mut names = Vec::with_capacity(outputs.len());
+        for (i, output) in outputs.iter().enumerate() {
+            if integers.contains(output) {
+                let name = format!("{PREFIX}probe_{i}");
+                all.graph_mut().node.push(NodeProto {
+                    op_type: Some("Cast".into()),
+                    input: vec![output.clone()],
+                    output: vec![name.clone()],
+                    attribute: vec![int("to", i64::from(data_type::INT32))],
+                    ..Default::default()
+                });
+                names.push(name);
+            } else {
+                names.push(output.clone());
+            }
+        }
+        all.graph_mut().value_info.clear();
+        all.graph_mut().output =
+            names.iter().map(|o| ValueInfoProto { name: Some(o.clone()), ..Default::default() }).collect();
+        let mut doubles: HashSet<String> = HashSet::new();
+        for node in &graph.node {
+            let double = match node.op() {
+                "Cast" => node.int("to", 0) as i32 == data_type::DOUBLE,
+                _ => node.input.iter().any(|i| doubles.contains(i)),
+            };
+            if double {
+                doubles.extend(node.output.iter().cloned());
+            }
+        }
+        Self { model: all, outputs, names, doubles }
+    }
 }

@@ -29,7 +29,7 @@ fn give(
     if c.wants(i) {
         let (from, to) = (e.shape(c.y())?, e.shape(c.x(i))?);
         let g = write(e);
-        out.push((i, e.unbroadcast(&g, from, to)));
+        out.push((i, e.unbroadcast(&g, from, to)?));
     }
     Ok(())
 }
@@ -120,8 +120,7 @@ fn extremum(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     let dy = c.dy(e)?;
     let mut masks = Vec::new();
     for x in &c.node.input {
-        let hit = e.op("Equal", &[x, c.y()], vec![]);
-        masks.push(e.to_float(&hit));
+        masks.push(e.equal(x, c.y()));
     }
     let total = masks[1..].iter().fold(masks[0].clone(), |a, b| e.add(&a, b));
     let share = e.div(&dy, &total);
@@ -157,8 +156,17 @@ pub fn r#where(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
 }
 
 /// `y = max(x, 0)`; the gradient at 0 is 0.
+///
+/// Here and below the sign is read off y where it can be: runtimes fuse an activation with the convolution before it
+/// only as long as nothing else asks for x.
 pub fn relu(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
-    unary(e, c, |e, x, _| e.above(x, 0.0))
+    unary(e, c, |e, _, y| e.above(y, 0.0))
+}
+
+/// `y = x` above alpha, else 0.
+pub fn thresholded_relu(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    let alpha = c.node.float("alpha", 1.0);
+    unary(e, c, |e, x, _| e.above(x, alpha))
 }
 
 /// `slope + (1 - slope) [x > 0]`: 1 above 0, `slope` elsewhere.
@@ -171,7 +179,7 @@ fn leak(e: &mut Emitter<'_>, x: &str, slope: f32) -> String {
 /// `y = x` above 0, `alpha x` below.
 pub fn leaky_relu(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     let alpha = c.node.float("alpha", 0.01);
-    unary(e, c, |e, x, _| leak(e, x, alpha))
+    unary(e, c, |e, x, y| leak(e, if alpha > 0.0 { y } else { x }, alpha))
 }
 
 /// `y = x` above 0, `slope x` below, the slope an array.
@@ -241,17 +249,19 @@ pub fn clip(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
         None => c.node.attr(name).and_then(|a| a.f).map(|v| e.scalar(v)),
     };
     let (low, high) = (bound(e, 1, "min"), bound(e, 2, "max"));
-    let dy = c.dy(e)?;
-    let mut g = dy;
+    if c.wants(1) || c.wants(2) {
+        return Err(e.unsupported(c.node, "its bounds depend on the image"));
+    }
+    let mut g = c.dy(e)?;
     if let Some(low) = low {
-        let m = e.greater(c.x(0), &low);
+        let m = e.greater(c.y(), &low);
         g = e.mul(&g, &m);
     }
     if let Some(high) = high {
-        let m = e.greater(&high, c.x(0));
+        let m = e.greater(&high, c.y());
         g = e.mul(&g, &m);
     }
-    Ok(if c.wants(0) { vec![(0, g)] } else { vec![] })
+    Ok(vec![(0, g)])
 }
 
 /// `y = 1 / (1 + e^-x)`, `y' = y (1 - y)`.
@@ -412,5 +422,42 @@ pub fn cos(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     unary(e, c, |e, x, _| {
         let s = e.op("Sin", &[x], vec![]);
         e.op("Neg", &[&s], vec![])
+    })
+}
+
+/// `y = tan x`, `y' = 1 + y^2`.
+pub fn tan(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    unary(e, c, |e, _, y| {
+        let s = e.mul(y, y);
+        e.shift(&s, 1.0)
+    })
+}
+
+/// `y = x tanh(s)` with `s = ln(1 + e^x)` (Misra 2019): `y' = tanh(s) + x sigmoid(x) (1 - tanh(s)^2)`.
+pub fn mish(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    unary(e, c, |e, x, _| {
+        let s = e.op("Softplus", &[x], vec![]);
+        let t = e.op("Tanh", &[&s], vec![]);
+        let square = e.mul(&t, &t);
+        let one = e.scalar(1.0);
+        let slope = e.sub(&one, &square);
+        let logistic = e.op("Sigmoid", &[x], vec![]);
+        let rest = e.mul(x, &logistic);
+        let rest = e.mul(&rest, &slope);
+        e.add(&t, &rest)
+    })
+}
+
+/// `y = x sigmoid(alpha x)`: `y' = s + alpha x s (1 - s)` with `s = sigmoid(alpha x)`.
+pub fn swish(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    let alpha = c.node.float("alpha", 1.0);
+    unary(e, c, |e, x, _| {
+        let scaled = e.scale(x, alpha);
+        let s = e.op("Sigmoid", &[&scaled], vec![]);
+        let one = e.scalar(1.0);
+        let rest = e.sub(&one, &s);
+        let rest = e.mul(&scaled, &rest);
+        let rest = e.shift(&rest, 1.0);
+        e.mul(&s, &rest)
     })
 }

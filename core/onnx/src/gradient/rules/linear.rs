@@ -2,6 +2,7 @@
 
 use super::{Answer, Call};
 use crate::gradient::emit::Emitter;
+use crate::gradient::size::Size;
 use shiftlens_api::Result;
 
 /// `a` with its last two axes exchanged.
@@ -33,51 +34,51 @@ pub fn gemm(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     if c.wants(2) {
         let (from, to) = (e.shape(c.y())?, e.shape(c.x(2))?);
         let g = e.scale(&dy, n.float("beta", 1.0));
-        out.push((2, e.unbroadcast(&g, from, to)));
+        out.push((2, e.unbroadcast(&g, from, to)?));
     }
     Ok(out)
 }
 
+/// A vector is a matrix with one row (left) or one column (right).
+fn as_matrix(shape: &[Size], left: bool) -> Vec<Size> {
+    match (shape, left) {
+        ([n], true) => vec![Size::Fixed(1), *n],
+        ([n], false) => vec![*n, Size::Fixed(1)],
+        _ => shape.to_vec(),
+    }
+}
+
 /// `y = A B`, batched and broadcast: `dA = dY B^T`, `dB = A^T dY`.
 pub fn matmul(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
-    let dy = c.dy(e)?;
-    let (a, b, y) = (e.shape(c.x(0))?.to_vec(), e.shape(c.x(1))?.to_vec(), e.shape(c.y())?.to_vec());
-    // A vector is a matrix with one row (left) or one column (right).
-    let full = |s: &[usize], left: bool| -> Vec<usize> {
-        match (s, left) {
-            ([n], true) => vec![1, *n],
-            ([n], false) => vec![*n, 1],
-            _ => s.to_vec(),
-        }
-    };
-    let (fa, fb) = (full(&a, true), full(&b, false));
-    let mut fy = y.clone();
+    let (a, b, y) = (e.shape(c.x(0))?, e.shape(c.x(1))?, e.shape(c.y())?);
+    let (fa, fb) = (as_matrix(a, true), as_matrix(b, false));
+    let mut fy = y.to_vec();
     if a.len() == 1 {
-        fy.insert(fy.len() - usize::from(b.len() > 1), 1);
+        fy.insert(fy.len() - usize::from(b.len() > 1), Size::Fixed(1));
     }
     if b.len() == 1 {
-        fy.push(1);
+        fy.push(Size::Fixed(1));
     }
-    let dy = if fy == y { dy } else { e.reshape(&dy, &fy) };
-    let operand = |e: &mut Emitter<'_>, name: &str, shape: &[usize], full: &[usize]| -> String {
-        if shape == full { name.to_owned() } else { e.reshape(name, full) }
-    };
+    let mut dy = c.dy(e)?;
+    if fy.len() != y.len() {
+        dy = e.reshape(&dy, &fy)?;
+    }
     let batched =
-        |m: usize, n: usize| -> Vec<usize> { fy[..fy.len() - 2].iter().copied().chain([m, n]).collect() };
+        |m: &[Size]| -> Vec<Size> { fy[..fy.len() - 2].iter().chain(&m[m.len() - 2..]).copied().collect() };
     let mut out = vec![];
     if c.wants(0) {
-        let b2 = operand(e, c.x(1), &b, &fb);
+        let b2 = if b.len() == 1 { e.reshape(c.x(1), &fb)? } else { c.x(1).to_owned() };
         let bt = swap(e, &b2, fb.len());
         let g = e.matmul(&dy, &bt);
-        let g = e.unbroadcast(&g, &batched(fa[fa.len() - 2], fa[fa.len() - 1]), &fa);
-        out.push((0, if fa == a { g } else { e.reshape(&g, &a) }));
+        let g = e.unbroadcast(&g, &batched(&fa), &fa)?;
+        out.push((0, if a.len() == 1 { e.reshape(&g, a)? } else { g }));
     }
     if c.wants(1) {
-        let a2 = operand(e, c.x(0), &a, &fa);
+        let a2 = if a.len() == 1 { e.reshape(c.x(0), &fa)? } else { c.x(0).to_owned() };
         let at = swap(e, &a2, fa.len());
         let g = e.matmul(&at, &dy);
-        let g = e.unbroadcast(&g, &batched(fb[fb.len() - 2], fb[fb.len() - 1]), &fb);
-        out.push((1, if fb == b { g } else { e.reshape(&g, &b) }));
+        let g = e.unbroadcast(&g, &batched(&fb), &fb)?;
+        out.push((1, if b.len() == 1 { e.reshape(&g, b)? } else { g }));
     }
     Ok(out)
 }

@@ -1,8 +1,9 @@
 //! Pooling.
 
-use super::conv::{Window, scatter};
+use super::conv::{Window, scatter, spatial};
 use super::{Answer, Call};
-use crate::gradient::emit::{Emitter, int};
+use crate::gradient::emit::{Emitter, int, string};
+use crate::gradient::size::{Size, fixed};
 
 /// Stands for minus infinity in padding; never larger than a pixel.
 const LOWEST: f32 = f32::MIN;
@@ -15,21 +16,21 @@ fn kernel(e: &Emitter<'_>, c: &Call<'_>) -> shiftlens_api::Result<Vec<usize>> {
 /// `dy / (number of pixels)`, repeated over the spatial axes.
 pub fn global_average_pool(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     let dy = c.dy(e)?;
-    let (from, to) = (e.shape(c.y())?, e.shape(c.x(0))?);
-    let g = e.scale(&dy, 1.0 / to[2..].iter().product::<usize>() as f32);
-    Ok(vec![(0, e.expand(&g, from, to))])
+    let pixels: usize = spatial(e, c.node, e.shape(c.x(0))?)?.iter().product();
+    let g = e.scale(&dy, 1.0 / pixels as f32);
+    Ok(vec![(0, e.expand_like(&g, e.shape(c.y())?, c.x(0))?)])
 }
 
 /// All of `dy` goes to the first largest pixel, as in PyTorch.
 pub fn global_max_pool(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     let dy = c.dy(e)?;
-    let x = e.shape(c.x(0))?.to_vec();
-    let n: usize = x[2..].iter().product();
-    let flat = e.reshape(c.x(0), &[x[0], x[1], n]);
+    let x = e.shape(c.x(0))?;
+    let n: usize = spatial(e, c.node, x)?.iter().product();
+    let flat = e.reshape(c.x(0), &[x[0], x[1], Size::Fixed(n)])?;
     let mask = first_largest(e, &flat, 3, 2, n);
-    let dy = e.reshape(&dy, &[x[0], x[1], 1]);
+    let dy = e.reshape(&dy, &[x[0], x[1], Size::Fixed(1)])?;
     let g = e.mul(&mask, &dy);
-    Ok(vec![(0, e.reshape(&g, &x))])
+    Ok(vec![(0, e.reshape_like(&g, c.x(0))?)])
 }
 
 /// 1 at the first largest entry along `axis` (of size `n`), 0 elsewhere.
@@ -44,110 +45,164 @@ fn first_largest(e: &mut Emitter<'_>, x: &str, rank: usize, axis: usize, n: usiz
 
 /// `dy` goes to the first largest pixel of each window (row by row, as PyTorch and ONNX Runtime choose); windows may
 /// overlap.
+///
+/// From operator set 16 on, MaxPool's own indices say where, and a scattered sum brings `dy` there. Before, the pixels
+/// of each window are laid side by side and compared.
 pub fn max_pool(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    if c.outputs.get(1).is_some_and(Option::is_some) {
+        return Err(e.unsupported(c.node, "the score depends on its indices"));
+    }
     let dy = c.dy(e)?;
     let kernel = kernel(e, c)?;
-    let (x, y) = (e.shape(c.x(0))?.to_vec(), e.shape(c.y())?.to_vec());
-    let window = Window::read(e, c.node, &kernel, &x, &y)?;
-    let spatial = kernel.len();
+    let (x, y) = (e.shape(c.x(0))?, e.shape(c.y())?);
+    let (xs, ys) = (spatial(e, c.node, x)?, spatial(e, c.node, y)?);
+    let window = Window::read(e, c.node, &kernel, &xs, &ys)?;
     let plain = window.begin.iter().chain(&window.end).chain(&window.unreached).all(|p| *p == 0)
         && window.strides == kernel
         && window.dilations.iter().all(|d| *d == 1);
     if plain {
-        return tiles(e, c, &dy, &kernel, &x, &y);
+        tiles(e, c, &dy, &kernel, x, &ys)
+    } else if e.opset() >= 16 && c.node.int("storage_order", 0) == 0 {
+        scattered(e, c, &dy, x, &xs, &ys)
+    } else {
+        compared(e, c, &dy, &window, x, &ys)
     }
+}
 
-    // The k pixels of each window side by side: [N, C, k, oh, ow].
+/// Adds `dy` at the indices that the forward pooling answers.
+///
+/// ONNX counts them over the whole batch, some runtimes over each plane; modulo the plane's size they agree.
+fn scattered(e: &mut Emitter<'_>, c: &Call<'_>, dy: &str, x: &[Size], xs: &[usize], ys: &[usize]) -> Answer {
+    let (pixels, windows) = (xs.iter().product::<usize>(), ys.iter().product::<usize>());
+    let channels = e.sizes(c.node, &x[1..2])?[0];
+    let indices = match c.node.output.get(1).filter(|o| !o.is_empty()) {
+        Some(given) => given.clone(),
+        None => e.ask_indices(c.node),
+    };
+    let plane = e.int_array(&[], &[pixels as i64]);
+    let indices = e.op("Mod", &[&indices, &plane], vec![]);
+    let small = [x[0], Size::Fixed(channels), Size::Fixed(windows)];
+    let (indices, dy) = (e.reshape(&indices, &small)?, e.reshape(dy, &small)?);
+    let zeros = e.zeros_like(c.x(0));
+    let zeros = e.reshape(&zeros, &[x[0], Size::Fixed(channels), Size::Fixed(pixels)])?;
+    let attributes = vec![int("axis", 2), string("reduction", "add")];
+    let g = e.op("ScatterElements", &[&zeros, &indices, &dy], attributes);
+    Ok(vec![(0, e.reshape_like(&g, c.x(0))?)])
+}
+
+/// Compares the k pixels of each window, laid side by side as `[N, C, k, oh, ow]`.
+fn compared(
+    e: &mut Emitter<'_>,
+    c: &Call<'_>,
+    dy: &str,
+    window: &Window,
+    x: &[Size],
+    ys: &[usize],
+) -> Answer {
+    let spatial = ys.len();
+    let channels = e.sizes(c.node, &x[1..2])?[0];
     let mut begin = vec![0, 0];
     begin.extend(&window.begin);
     let mut end = vec![0, 0];
     end.extend(&window.end);
     let padded = e.pad(c.x(0), &begin, &end, LOWEST);
     let axes: Vec<usize> = (2..2 + spatial).collect();
-    let k: usize = kernel.iter().product();
-    let mut one = vec![x[0], x[1], 1];
-    one.extend(&y[2..]);
+    let k: usize = window.kernel.iter().product();
+    let mut one = vec![x[0], x[1], Size::Fixed(1)];
+    one.extend(fixed(ys));
     let mut taps = Vec::with_capacity(k);
     for tap in 0..k {
-        let offset = unravel(tap, &kernel);
+        let offset = unravel(tap, &window.kernel);
         let start: Vec<i64> = (0..spatial).map(|i| (offset[i] * window.dilations[i]) as i64).collect();
         let stop: Vec<i64> =
-            (0..spatial).map(|i| start[i] + ((y[i + 2] - 1) * window.strides[i]) as i64 + 1).collect();
+            (0..spatial).map(|i| start[i] + ((ys[i] - 1) * window.strides[i]) as i64 + 1).collect();
         let step: Vec<i64> = window.strides.iter().map(|s| *s as i64).collect();
         let t = e.slice(&padded, &axes, &start, &stop, &step)?;
-        taps.push(e.reshape(&t, &one));
+        taps.push(e.reshape(&t, &one)?);
     }
     let stacked = e.concat(&taps, 2);
     let mask = first_largest(e, &stacked, one.len(), 2, k);
-    let dy = e.reshape(&dy, &one);
+    let dy = e.reshape(dy, &one)?;
     let routed = e.mul(&mask, &dy);
-    let mut channels = vec![x[0], x[1] * k];
-    channels.extend(&y[2..]);
-    let routed = e.reshape(&routed, &channels);
+    let mut apart = vec![x[0], Size::Fixed(channels * k)];
+    apart.extend(fixed(ys));
+    let routed = e.reshape(&routed, &apart)?;
 
     // Back to the pixels: a depthwise transposed convolution whose k kernels have a single 1 each.
-    let mut weight = vec![0.0; x[1] * k * k];
-    for channel in 0..x[1] {
+    let mut weight = vec![0.0; channels * k * k];
+    for channel in 0..channels {
         for tap in 0..k {
             weight[(channel * k + tap) * k + tap] = 1.0;
         }
     }
-    let mut shape = vec![x[1] * k, 1];
-    shape.extend(&kernel);
+    let mut shape = vec![channels * k, 1];
+    shape.extend(&window.kernel);
     let weight = e.floats(&shape, &weight);
-    Ok(vec![(0, scatter(e, &routed, &weight, &window, x[1]))])
+    Ok(vec![(0, scatter(e, &routed, &weight, window, channels))])
 }
 
 /// Windows that tile the input: `[N, C, oh, kh, ow, kw]`.
-fn tiles(e: &mut Emitter<'_>, c: &Call<'_>, dy: &str, kernel: &[usize], x: &[usize], y: &[usize]) -> Answer {
+fn tiles(e: &mut Emitter<'_>, c: &Call<'_>, dy: &str, kernel: &[usize], x: &[Size], ys: &[usize]) -> Answer {
     let spatial = kernel.len();
     let k: usize = kernel.iter().product();
     let mut split = vec![x[0], x[1]];
-    (0..spatial).for_each(|i| split.extend([y[i + 2], kernel[i]]));
+    (0..spatial).for_each(|i| split.extend(fixed(&[ys[i], kernel[i]])));
     let mut perm = vec![0, 1];
     perm.extend((0..spatial).map(|i| 2 + 2 * i));
     perm.extend((0..spatial).map(|i| 3 + 2 * i));
-    let windows = e.reshape(c.x(0), &split);
+    let windows = e.reshape(c.x(0), &split)?;
     let windows = e.transpose(&windows, &perm);
-    let mut flat = y.to_vec();
-    flat.push(k);
-    let windows = e.reshape(&windows, &flat);
-    let mask = first_largest(e, &windows, flat.len(), flat.len() - 1, k);
-    let mut one = y.to_vec();
-    one.push(1);
-    let dy = e.reshape(dy, &one);
+    let small: Vec<Size> = x[..2].iter().copied().chain(fixed(ys)).collect();
+    let with = |more: &[usize]| -> Vec<Size> { small.iter().copied().chain(fixed(more)).collect() };
+    let windows = e.reshape(&windows, &with(&[k]))?;
+    let mask = first_largest(e, &windows, small.len() + 1, small.len(), k);
+    let dy = e.reshape(dy, &with(&[1]))?;
     let g = e.mul(&mask, &dy);
-    let mut apart = y.to_vec();
-    apart.extend(kernel);
-    let g = e.reshape(&g, &apart);
+    let g = e.reshape(&g, &with(kernel))?;
     let mut inverse = vec![0; perm.len()];
     perm.iter().enumerate().for_each(|(i, p)| inverse[*p] = i);
     let g = e.transpose(&g, &inverse);
-    Ok(vec![(0, e.reshape(&g, x))])
+    Ok(vec![(0, e.reshape_like(&g, c.x(0))?)])
 }
 
 /// `dy / count` to every pixel of the window.
 pub fn average_pool(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     let dy = c.dy(e)?;
     let kernel = kernel(e, c)?;
-    let (x, y) = (e.shape(c.x(0))?.to_vec(), e.shape(c.y())?.to_vec());
-    let window = Window::read(e, c.node, &kernel, &x, &y)?;
-    let counts = pixel_counts(c, &window, &x, &y);
+    let (x, y) = (e.shape(c.x(0))?, e.shape(c.y())?);
+    let (xs, ys) = (spatial(e, c.node, x)?, spatial(e, c.node, y)?);
+    let channels = e.sizes(c.node, &x[1..2])?[0];
+    let window = Window::read(e, c.node, &kernel, &xs, &ys)?;
+    let counts = pixel_counts(c, &window, &xs, &ys);
     let mut shape = vec![1, 1];
-    shape.extend(&y[2..]);
+    shape.extend(&ys);
     let share: Vec<f32> = counts.iter().map(|n| 1.0 / *n as f32).collect();
     let share = e.floats(&shape, &share);
     let g = e.mul(&dy, &share);
-    let mut shape = vec![x[1], 1];
+    let tiled = window.strides == kernel
+        && window.begin.iter().chain(&window.end).chain(&window.unreached).all(|p| *p == 0)
+        && window.dilations.iter().all(|d| *d == 1);
+    if tiled {
+        // Each pixel lies in one window: [N, C, oh, 1, ow, 1] repeated.
+        let mut apart = x[..2].to_vec();
+        ys.iter().for_each(|n| apart.extend(fixed(&[*n, 1])));
+        let mut repeats = vec![1, 1];
+        kernel.iter().for_each(|k| repeats.extend([1, *k as i64]));
+        let g = e.reshape(&g, &apart)?;
+        let repeats = e.int_list(&repeats);
+        let g = e.op("Expand", &[&g, &repeats], vec![]);
+        return Ok(vec![(0, e.reshape_like(&g, c.x(0))?)]);
+    }
+    let mut shape = vec![channels, 1];
     shape.extend(&kernel);
     let ones = e.floats(&shape, &vec![1.0; shape.iter().product()]);
-    Ok(vec![(0, scatter(e, &g, &ones, &window, x[1]))])
+    Ok(vec![(0, scatter(e, &g, &ones, &window, channels))])
 }
 
 /// By how many pixels each window's sum is divided.
 ///
 /// With `count_include_pad` declared padding counts, but what `ceil_mode` adds beyond it does not.
-fn pixel_counts(c: &Call<'_>, window: &Window, x: &[usize], y: &[usize]) -> Vec<usize> {
+fn pixel_counts(c: &Call<'_>, window: &Window, xs: &[usize], ys: &[usize]) -> Vec<usize> {
     let spatial = window.kernel.len();
     let include = c.node.int("count_include_pad", 0) != 0;
     let auto = !matches!(c.node.string("auto_pad"), "" | "NOTSET");
@@ -156,15 +211,15 @@ fn pixel_counts(c: &Call<'_>, window: &Window, x: &[usize], y: &[usize]) -> Vec<
         _ if auto => window.end[i],
         _ => 0,
     };
-    (0..y[2..].iter().product::<usize>())
+    (0..ys.iter().product::<usize>())
         .map(|p| {
-            let at = unravel(p, &y[2..]);
+            let at = unravel(p, ys);
             (0..spatial)
                 .map(|i| {
                     let (low, high) = if include {
-                        (0, x[i + 2] + window.begin[i] + declared_end(i))
+                        (0, xs[i] + window.begin[i] + declared_end(i))
                     } else {
-                        (window.begin[i], x[i + 2] + window.begin[i])
+                        (window.begin[i], xs[i] + window.begin[i])
                     };
                     (0..window.kernel[i])
                         .map(|t| at[i] * window.strides[i] + t * window.dilations[i])

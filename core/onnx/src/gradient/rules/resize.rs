@@ -119,7 +119,7 @@ fn scales(e: &Emitter<'_>, n: &NodeProto, upsample: bool, rank: usize) -> Result
 fn resampled(e: &mut Emitter<'_>, c: &Call<'_>, upsample: bool) -> Answer {
     let mut g = c.dy(e)?;
     let n = c.node;
-    let (x, mut now) = (e.shape(c.x(0))?.to_vec(), e.shape(c.y())?.to_vec());
+    let (x, mut now) = (e.shape(c.x(0))?, e.shape(c.y())?.to_vec());
     if n.int("antialias", 0) != 0 {
         return Err(e.unsupported(n, "antialias is set"));
     }
@@ -131,10 +131,12 @@ fn resampled(e: &mut Emitter<'_>, c: &Call<'_>, upsample: bool) -> Answer {
         if now[axis] == x[axis] && given.is_none_or(|s| s == 1.0) {
             continue;
         }
+        let size = e.sizes(n, &[x[axis], now[axis]])?;
+        let (input, output) = (size[0], size[1]);
         let resampling = Axis {
-            input: x[axis],
-            output: now[axis],
-            scale: given.unwrap_or(now[axis] as f64 / x[axis] as f64),
+            input,
+            output,
+            scale: given.unwrap_or(output as f64 / input as f64),
             mode: n.string("mode"),
             coordinates: if old { "asymmetric" } else { n.string("coordinate_transformation_mode") },
             nearest: if old { "floor" } else { n.string("nearest_mode") },
@@ -145,7 +147,7 @@ fn resampled(e: &mut Emitter<'_>, c: &Call<'_>, upsample: bool) -> Answer {
             let how = format!("mode {}, coordinates {}", resampling.mode, resampling.coordinates);
             e.unsupported(n, &how)
         })?;
-        g = e.transposed_map(&g, &now, axis, &m, x[axis]);
+        g = e.transposed_map(&g, &now, axis, &m, input)?;
         now[axis] = x[axis];
     }
     Ok(vec![(0, g)])
