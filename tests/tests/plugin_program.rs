@@ -147,9 +147,10 @@ fn a_plugin_explains_a_plugin_that_offers_gradients() {
     compile("examples/plugins/c-white-box/two_masks.c", folder.path());
     shiftlens(folder.path(), &["run", "study.toml", "--out", "run"]).expect(0);
     let run = folder.path().join("run");
-    let [case] = &cases(&run)[..] else { panic!("one case") };
-    let arrays = arrays(&run.join("cases").join(&case.id).join("arrays.safetensors"));
-    let map = &arrays["heatmap.0"];
+    let cases = cases(&run);
+    assert_eq!(cases.len(), 1);
+    let found = arrays(&run.join("cases").join(&cases[0].id).join("arrays.safetensors"));
+    let map = &found["heatmap.0"];
     assert_eq!(map.shape(), [8, 8]);
     // The target is the last class, `right`: -20/64 on the left half, 20/64 on the right, times the grey value.
     for (p, v) in map.as_slice().iter().enumerate() {
