@@ -71,12 +71,12 @@ impl Layout {
                          shape {shape:?}"
                     )));
                 }
-                let last = reading.order.unwrap_or(if similar((a, b), aspect) && !similar((b, c), aspect) {
+                let order = reading.order.unwrap_or(if similar((a, b), aspect) && !similar((b, c), aspect) {
                     Order::ChannelsLast
                 } else {
                     Order::ChannelsFirst
                 });
-                Ok(match last {
+                Ok(match order {
                     Order::ChannelsFirst => layout(n, a, (b, c), Kind::Planes),
                     Order::ChannelsLast => layout(n, c, (a, b), Kind::Rows { leading: 0 }),
                 })

@@ -1,7 +1,7 @@
 //! Grad-CAM and its family as a Shiftlens plugin.
 //!
-//! Where did the classifier look? Each method weighs the channels of a layer's activations A, by the gradients G =
-//! d(score)/dA of a class's score or by what f answers about single channels. A map stays raw and signed, at the
+//! Where did the classifier look? Each method weighs the channels of a layer's activations A, by the gradients
+//! G = d(score)/dA of a class's score or by what f answers about single channels. A map stays raw and signed, at the
 //! layer's resolution: the ReLU that ends Grad-CAM's definition (Selvaraju et al. 2017, eq. 2) is left to the
 //! display, because what speaks against a class is worth seeing too.
 //!

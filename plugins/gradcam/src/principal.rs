@@ -9,8 +9,8 @@ const TOLERANCE: f64 = 1e-12;
 /// less than another.
 const STEPS: usize = 400;
 
-/// Projects the positions on their first principal component: with X the `[P, K]` matrix of `channels` (flat `[K,
-/// P]`, P = `positions`) centred per channel and v its first right singular vector, `X v`.
+/// Projects the positions on their first principal component: with X the `[P, K]` matrix of `channels` (which holds
+/// it as `[K, P]`, P = `positions`), centred per channel, and v its first right singular vector, `X v`.
 ///
 /// `X v = sigma u` for the first eigenpair `(sigma^2, u)` of `M = X X^T`, which is never formed: Lanczos' method with
 /// full reorthogonalisation (Golub and Van Loan, Matrix Computations, section 10.1) needs `M q` alone. It starts
@@ -62,7 +62,7 @@ fn largest_eigenpair(rows: &[f64], positions: usize) -> Option<(f64, Vec<f64>)> 
         let rest = dot(&r, &r).sqrt();
         let steps = diagonal.len();
         // The Krylov space is closed once nothing but rounding is left.
-        let closed = rest <= f64::EPSILON * trace || steps == positions.min(STEPS);
+        let closed = rest <= 8.0 * f64::EPSILON * trace || steps == positions.min(STEPS);
         if closed || steps.is_multiple_of(4) {
             let (theta, s) = largest_of_tridiagonal(&diagonal, &beside);
             if closed || rest * s[steps - 1].abs() <= TOLERANCE * theta {
