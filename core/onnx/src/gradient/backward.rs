@@ -127,6 +127,10 @@ pub fn differentiate(
                 Some(before) => e.add(before, &gradient),
                 None => gradient,
             };
+            e.hold(&total);
+            if sources.iter().any(|s| s == name) {
+                e.hold(&total);
+            }
             gradients.insert(name, total);
         }
     }

@@ -27,6 +27,15 @@ pub struct Facts {
     pub integers: HashSet<String>,
 }
 
+/// Where a factor per channel may go instead of a product of its own.
+#[derive(Debug, Clone)]
+struct Fold {
+    /// The weight, among the constants written so far.
+    weight: String,
+    /// The tensor that a gate lets through, where there is one between the convolution and this tensor.
+    gated: Option<String>,
+}
+
 impl Facts {
     /// The same for a fixed batch of `n`. Values that follow the batch stay unknown.
     pub fn at(&self, n: usize) -> Self {
@@ -46,6 +55,10 @@ pub struct Emitter<'a> {
     pub nodes: Vec<NodeProto>,
     /// Constants written so far.
     pub constants: Vec<TensorProto>,
+    /// Weights of convolutions that were written for one use: output, weight, and how many uses are allowed for.
+    folds: HashMap<String, Fold>,
+    /// Of how many tensors a written one is the gradient, as far as it was said.
+    holders: HashMap<String, usize>,
     /// Indices that MaxPool nodes of the model must answer: the node's first output, the name of the second.
     pub indices: Vec<(String, String)>,
     opset: i64,
@@ -100,6 +113,8 @@ impl<'a> Emitter<'a> {
             facts,
             nodes: Vec::new(),
             constants: Vec::new(),
+            folds: HashMap::new(),
+            holders: HashMap::new(),
             indices: Vec::new(),
             opset: model.opset(),
             count: 0,
@@ -249,6 +264,50 @@ impl<'a> Emitter<'a> {
             return Ok(self.op("Reshape", &[a, &s], vec![]));
         }
         self.reshape(a, shape)
+    }
+
+    /// Remembers that `gradient` is the gradient of one more tensor (or of one asked for, which must stay as it is).
+    pub fn hold(&mut self, gradient: &str) {
+        *self.holders.entry(gradient.to_owned()).or_default() += 1;
+    }
+
+    /// Remembers that `output` is a convolution with the constant `weight`, whose first axis are the channels of `output`.
+    pub fn remember_convolution(&mut self, output: &str, weight: &str) {
+        self.folds.insert(output.to_owned(), Fold { weight: weight.to_owned(), gated: None });
+    }
+
+    /// Remembers that `output` is `input` or 0, entry by entry.
+    pub fn remember_gate(&mut self, output: &str, input: &str) {
+        if let Some(fold) = self.folds.get(input).filter(|f| f.gated.is_none()).cloned() {
+            self.folds.insert(output.to_owned(), Fold { gated: Some(input.to_owned()), ..fold });
+        }
+    }
+
+    /// Multiplies `a` by `factor` per channel, by scaling the weight of the convolution that made it where nothing else
+    /// uses that convolution, else by a product. `shape` is what `factor` needs to broadcast.
+    pub fn scale_channels(&mut self, a: &str, factor: &[f32], shape: &[usize]) -> String {
+        let uses = |t: &str| self.nodes.iter().flat_map(|n| &n.input).filter(|i| *i == t).count();
+        let fold = self.folds.get(a).filter(|f| {
+            // It is the gradient of one tensor and not used yet, as is the convolution but for its gate.
+            let held = |t: &str| self.holders.get(t).is_some_and(|n| *n == 1);
+            let gate = f.gated.as_ref().is_none_or(|g| uses(g) == 1 && held(g));
+            uses(a) == 0 && held(a) && gate && uses(&f.weight) == 1
+        });
+        if let Some(weight) = fold.map(|f| f.weight.clone())
+            && let Some(t) = self.constants.iter_mut().find(|t| t.name.as_ref() == Some(&weight))
+            && t.dims.first() == Some(&(factor.len() as i64))
+            && let Ok(Constant { shape, values: Values::Float(mut w) }) = Constant::decode(t)
+        {
+            let row = w.len() / factor.len().max(1);
+            for (w, f) in w.chunks_exact_mut(row).zip(factor) {
+                w.iter_mut().for_each(|w| *w *= f);
+            }
+            *t = float_tensor(&weight, &shape, &w);
+            self.folds.remove(a);
+            return a.to_owned();
+        }
+        let factor = self.floats(shape, factor);
+        self.mul(a, &factor)
     }
 
     /// The name under which a MaxPool node of the model, which answers no indices yet, will answer them.

@@ -189,7 +189,9 @@ fn by_convolution(
         ints("pads", &pads),
         int("group", group as i64),
     ];
-    Some(e.op("Conv", &[dy, &w], attributes))
+    let g = e.op("Conv", &[dy, &w], attributes);
+    e.remember_convolution(&g, &w);
+    Some(g)
 }
 
 /// `y = W * x + b`: `dx` is the transposed convolution of `dy` with the same W (its layout `[M, C/g, ..]` is what

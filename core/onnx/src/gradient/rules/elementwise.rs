@@ -160,7 +160,12 @@ pub fn r#where(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
 /// Here and below the sign is read off y where it can be: runtimes fuse an activation with the convolution before it
 /// only as long as nothing else asks for x.
 pub fn relu(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
-    unary(e, c, |e, _, y| e.above(y, 0.0))
+    let dy = c.dy(e)?;
+    let out = unary(e, c, |e, _, y| e.above(y, 0.0))?;
+    if let [(_, g)] = &out[..] {
+        e.remember_gate(g, &dy);
+    }
+    Ok(out)
 }
 
 /// `y = x` above alpha, else 0.

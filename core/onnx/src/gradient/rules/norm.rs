@@ -27,8 +27,7 @@ pub fn batch_normalization(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     if shape.len() > 1 {
         shape[1] = factor.len();
     }
-    let factor = e.floats(&shape, &factor);
-    Ok(vec![(0, e.mul(&dy, &factor))])
+    Ok(vec![(0, e.scale_channels(&dy, &factor, &shape))])
 }
 
 /// `xhat = (x - mean) / sqrt(var + epsilon)` over `axes`, and the gradient of x for a gradient `g` of xhat:

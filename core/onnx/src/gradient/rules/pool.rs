@@ -183,7 +183,20 @@ pub fn average_pool(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
         && window.begin.iter().chain(&window.end).chain(&window.unreached).all(|p| *p == 0)
         && window.dilations.iter().all(|d| *d == 1);
     if tiled {
-        // Each pixel lies in one window: [N, C, oh, 1, ow, 1] repeated.
+        // Each pixel lies in one window.
+        if e.opset() >= 11 && kernel.len() == 2 {
+            let mut scales = vec![1.0, 1.0];
+            scales.extend(kernel.iter().map(|k| *k as f32));
+            let scales = e.floats(&[4], &scales);
+            let attributes = vec![
+                string("mode", "nearest"),
+                string("coordinate_transformation_mode", "asymmetric"),
+                string("nearest_mode", "floor"),
+            ];
+            let roi = if e.opset() < 13 { e.floats(&[0], &[]) } else { String::new() };
+            return Ok(vec![(0, e.op("Resize", &[&g, &roi, &scales], attributes))]);
+        }
+        // [N, C, oh, 1, ow, 1] repeated.
         let mut apart = x[..2].to_vec();
         ys.iter().for_each(|n| apart.extend(fixed(&[*n, 1])));
         let mut repeats = vec![1, 1];
