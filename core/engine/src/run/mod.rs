@@ -7,6 +7,9 @@
 //! killed run loses at most the cases in flight, and a second start with the same fingerprint goes on. Images are
 //! explained in chunks whose borders depend on the list alone, so that a resumed run computes every number exactly as
 //! one that was never stopped.
+//!
+//! An explainer runs once for each of its classes. The latent space is lent to it for the study's target only, because
+//! the direction is fitted to the target's score.
 
 mod case;
 mod figures;
@@ -20,11 +23,11 @@ use crate::data::{self, Item};
 use crate::direction::{self, Found, Plan};
 use crate::manifest::{LabelSource, Study};
 use crate::registry::Components;
-use case::{Explained, finished, write_case};
+use case::{Explained, Made, finished, write_case};
 use shiftlens_api::record::{
     Case, CaseRecord, CaseWriter, ExplanationRecord, FailureRecord, Metrics, RECORD_SCHEMA, RunRecord,
 };
-use shiftlens_api::{Context, Error, Images, LatentCodes, LatentSpace, Level, Monitor, Result};
+use shiftlens_api::{Context, Error, Images, LatentCodes, LatentSpace, Level, Monitor, Result, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -143,8 +146,11 @@ pub fn run(
         }
     }
     let threshold = study.direction.as_ref().map_or(0.5, |d| d.threshold);
-    let latent = cases.iter().map(|c| latent_rank(&folder, c, found.as_ref())).collect::<Result<Vec<_>>>()?;
-    let metrics = figures(&cases, &latent, threshold);
+    let latent = cases
+        .iter()
+        .map(|c| latent_rank(&folder, c, found.as_ref(), &parts.target))
+        .collect::<Result<Vec<_>>>()?;
+    let metrics = figures(&cases, &latent, threshold, &parts.target);
     folder.write_json("metrics.json", &metrics)?;
     record.cases = cases.into_iter().map(|c| c.id).collect();
     record.failures = failures.into_iter().map(|(_, f)| f).collect();
@@ -162,10 +168,16 @@ pub fn run(
     })
 }
 
-/// `<E(x), α>` of a case's first series. The latent classifier is monotone in it, and it does not saturate as the
+/// `<E(x), α>` of a case's first series about the target. The latent classifier is monotone in it, and it does not saturate as the
 /// probability does, so figures that rank cases use it.
-fn latent_rank(folder: &RunFolder, case: &CaseRecord, found: Option<&Found>) -> Result<Option<f64>> {
-    let first = case.explanations.iter().position(|e| matches!(e, ExplanationRecord::Shift { .. }));
+fn latent_rank(
+    folder: &RunFolder,
+    case: &CaseRecord,
+    found: Option<&Found>,
+    target: &Target,
+) -> Result<Option<f64>> {
+    let shift = |e: &ExplanationRecord| matches!(e, ExplanationRecord::Shift { .. }) && e.is_about(target);
+    let first = case.explanations.iter().position(shift);
     let (Some(first), Some(found)) = (first, found) else { return Ok(None) };
     let code = case::read_code(&folder.case(&case.id), first)?;
     let alpha = found.direction.alpha();
@@ -384,7 +396,7 @@ fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Expl
     let kinds: Vec<String> = study.explainers.iter().map(|e| e.kind.to_string()).collect();
     let score = e.scores[parts.target.class];
     let threshold = study.direction.as_ref().map_or(0.5, |d| d.threshold);
-    let records = case::records(&e, x, score, threshold, &kinds);
+    let records = case::records(&e, x, threshold, &kinds);
     let record = CaseRecord {
         schema: RECORD_SCHEMA,
         id: item.id.clone(),
@@ -397,7 +409,7 @@ fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Expl
         explanations: records,
         pictures: BTreeMap::new(),
     };
-    let explanations = e.explanations.into_iter().map(|(e, ..)| e).collect();
+    let explanations = e.explanations.into_iter().map(|made| made.explanation).collect();
     Case { id: item.id.clone(), image: x.clone(), explanations, record }
 }
 
@@ -449,30 +461,53 @@ fn explain(
     let mut all: Vec<Explained> = (0..n)
         .map(|index| Explained { index, scores: scores.row(index).to_vec(), explanations: Vec::new() })
         .collect();
-    for (which, explainer) in parts.explainers.iter_mut().enumerate() {
-        let started = Instant::now();
-        let latent = match (&mut parts.latent, found) {
-            (Some(l), Some(found)) => Some(LatentSpace {
-                generator: l.generator.as_mut(),
-                encoder: l.encoder.as_mut(),
-                direction: &found.direction,
-            }),
-            _ => None,
-        };
-        let seed = study.direction.as_ref().map_or(0, |d| d.seed);
-        let mut cx = Context { predictor: parts.predictor.as_mut(), latent, monitor, seed };
+    let seed = study.direction.as_ref().map_or(0, |d| d.seed);
+    for (which, (explainer, classes)) in parts.explainers.iter_mut().zip(&parts.explained).enumerate() {
         let kind = &study.explainers[which].kind;
-        let answers = explainer.explain(&mut cx, x, &parts.target).map_err(|e| match e {
-            Error::Cancelled => Error::Cancelled,
-            e => Error::component(format!("explainer {kind}"), e),
-        })?;
-        if answers.len() != n {
-            let message = format!("answered for {} images, {n} were asked", answers.len());
-            return Err(Error::component(format!("explainer {kind}"), message));
-        }
-        let seconds = started.elapsed().as_secs_f64() / n as f64;
-        for (e, answer) in all.iter_mut().zip(answers) {
-            e.explanations.extend(answer.into_iter().map(|a| (a, which, seconds)));
+        for class in classes {
+            let started = Instant::now();
+            let own = class == &parts.target;
+            let latent = match (&mut parts.latent, found) {
+                (Some(l), Some(found)) if own => Some(LatentSpace {
+                    generator: l.generator.as_mut(),
+                    encoder: l.encoder.as_mut(),
+                    direction: &found.direction,
+                }),
+                _ => None,
+            };
+            let withheld = latent.is_none() && found.is_some();
+            let mut cx = Context { predictor: parts.predictor.as_mut(), latent, monitor, seed };
+            let who = if own {
+                format!("explainer {kind}")
+            } else {
+                format!("explainer {kind}, class \"{}\"", class.name)
+            };
+            let answers = explainer.explain(&mut cx, x, class).map_err(|e| match e {
+                Error::Cancelled => Error::Cancelled,
+                e @ Error::Unsupported(_) if withheld => {
+                    let target = &parts.target.name;
+                    Error::component(
+                        who.clone(),
+                        format!("{e} (the latent space is lent for the target \"{target}\" only)"),
+                    )
+                }
+                e => Error::component(who.clone(), e),
+            })?;
+            if answers.len() != n {
+                return Err(Error::component(
+                    who,
+                    format!("answered for {} images, {n} were asked", answers.len()),
+                ));
+            }
+            let seconds = started.elapsed().as_secs_f64() / n as f64;
+            for (e, answer) in all.iter_mut().zip(answers) {
+                e.explanations.extend(answer.into_iter().map(|explanation| Made {
+                    explanation,
+                    explainer: which,
+                    class: class.clone(),
+                    seconds,
+                }));
+            }
         }
     }
     Ok(all)
