@@ -166,8 +166,13 @@ fn prepare(p: &mut OnnxPredictor, key: &Key) -> Result<Session> {
     }
     let seed = format!("{PREFIX}seed");
     let mut e = Emitter::new(&model, &facts);
-    let start = e.reshape(&seed, &score_shape);
-    let gradients = backward::differentiate(&mut e, &facts, &sources, &score, start)?;
+    // Scores alone are asked for without a seed: the graph has no input of that name then.
+    let gradients = if sources.is_empty() {
+        Vec::new()
+    } else {
+        let start = e.reshape(&seed, &score_shape);
+        backward::differentiate(&mut e, &facts, &sources, &score, start)?
+    };
     let mut outputs = vec![score];
     outputs.extend(key.layers.iter().cloned());
     for (i, gradient) in gradients.iter().enumerate() {
