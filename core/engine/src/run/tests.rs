@@ -4,7 +4,7 @@ use crate::manifest::RawManifest;
 use crate::registry::LatentParts;
 use crate::testing::{LinearEncoder, LinearGenerator, PixelPredictor, SIDE};
 use shiftlens_api::record::AuditRecord;
-use shiftlens_api::{Explainer, Explanation, Generator, Heatmap, Predictor, Silent, Target};
+use shiftlens_api::{Context, Explainer, Explanation, Generator, Heatmap, Predictor, Silent, Target};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,0 +1,237 @@
+//! The plugin `attribution` as a user runs it: against captum's numbers, on the example classifier, on a black box.
+
+use image::{ImageBuffer, Rgb};
+use shiftlens_api::Tensor;
+use shiftlens_api::record::{CaseRecord, ExplanationRecord};
+use shiftlens_tests::program::{arrays, cases, run_record, shiftlens, shiftlens_with};
+use shiftlens_tests::{root, shared};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+/// The networks are fed values around 0. Images hold values in [0, 1], so they carry (v + 4) / 8 with 16 bits, and the
+/// manifest takes it back.
+const SPREAD: f32 = 8.0;
+const CLASSES: [usize; 2] = [1, 4];
+const SIDE: usize = 64;
+
+/// A study of the network at `model` with three explainers for both classes; zero in the network's input is 0.5 in an
+/// image.
+fn study(model: &Path) -> String {
+    let explainer = |params: &str| {
+        format!("[[explainer]]\nkind = \"plugin:attribution\"\nclasses = [1, 4]\nparams = {{ {params} }}\n")
+    };
+    format!(
+        "schema = 1\nname = \"reference\"\n[data]\nimages = \"images\"\n[predictor]\nkind = \"onnx\"\npath = '{}'\n\
+         input = {{ scale = {SPREAD}, mean = [{}] }}\noutput = {{ activation = \"none\", target = 1 }}\n{}{}{}\
+         [plugins]\nattribution = \"shiftlens_attribution\"\n[report]\nformats = [\"csv\"]\n",
+        model.display(),
+        SPREAD / 2.0,
+        explainer("method = \"saliency\""),
+        explainer("method = \"integrated-gradients\", steps = 32, baseline = 0.5"),
+        explainer("method = \"occlusion\", window = 8, stride = 4, baseline = 0.5, batch = 32"),
+    )
+}
+
+/// Largest difference as a share of the largest reference value, and the cosine.
+fn compare(found: &[f32], expected: &[f64]) -> (f64, f64) {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    let (mut worst, mut dot, mut a, mut b) = (0.0f64, 0.0, 0.0, 0.0);
+    for (f, e) in found.iter().map(|f| f64::from(*f)).zip(expected) {
+        worst = worst.max((f - e).abs());
+        (dot, a, b) = (dot + f * e, a + f * f, b + e * e);
+    }
+    (worst / largest, dot / (a * b).sqrt())
+}
+
+fn note(e: &ExplanationRecord, key: &str) -> String {
+    let (ExplanationRecord::Heatmap { notes, .. } | ExplanationRecord::Shift { notes, .. }) = e;
+    let found = notes.iter().find(|(k, _)| k == key);
+    found.unwrap_or_else(|| panic!("no note `{key}` in {notes:?}")).1.clone()
+}
+
+fn number(e: &ExplanationRecord, key: &str) -> f64 {
+    let text = note(e, key);
+    text.trim_end_matches(" %").parse().unwrap_or_else(|_| panic!("{key}: {text} is no number"))
+}
+
+/// Sums `[N, C, 64, 64]` over the channels; C may be missing.
+fn planes(t: &Tensor, image: usize) -> Vec<f64> {
+    let per_image = t.as_slice().len() / t.shape()[0];
+    let mut sum = vec![0.0; SIDE * SIDE];
+    for (i, v) in t.as_slice()[image * per_image..][..per_image].iter().enumerate() {
+        sum[i % (SIDE * SIDE)] += f64::from(*v);
+    }
+    sum
+}
+
+/// Runs the study on the reference's images and compares every map.
+fn check_against(reference: &BTreeMap<String, Tensor>, model: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("study.toml"), study(model)).unwrap();
+    std::fs::create_dir(folder.path().join("images")).unwrap();
+    let input = &reference["input"];
+    for (i, image) in input.as_slice().chunks_exact(3 * SIDE * SIDE).enumerate() {
+        let level = |v: f32| ((v / SPREAD + 0.5) * 65535.0).round() as u16;
+        let picture = ImageBuffer::from_fn(SIDE as u32, SIDE as u32, |x, y| {
+            let p = y as usize * SIDE + x as usize;
+            Rgb([0, 1, 2].map(|c| level(image[c * SIDE * SIDE + p])))
+        });
+        picture.save(folder.path().join(format!("images/{i}.png"))).unwrap();
+    }
+    shiftlens(folder.path(), &["run", "study.toml", "--out", "out"]).expect(0);
+    let out = folder.path().join("out");
+    let all = cases(&out);
+    assert_eq!(all.len(), input.shape()[0]);
+    for (i, case) in all.iter().enumerate() {
+        let maps = arrays(&out.join("cases").join(&case.id).join("arrays.safetensors"));
+        for (e, explanation) in case.explanations.iter().enumerate() {
+            let class = CLASSES[e % 2];
+            assert_eq!(explanation.class().map(|c| c.class), Some(class));
+            let (method, factor) =
+                [("grad_input", f64::from(SPREAD)), ("ig", 1.0), ("occlusion", 1.0)][e / 2];
+            // A gradient per unit of image value is SPREAD times the one per unit of the network's input.
+            let expected: Vec<f64> =
+                planes(&reference[&format!("c{class}.{method}")], i).iter().map(|v| factor * v).collect();
+            let (worst, cosine) = compare(maps[&format!("heatmap.{e}")].as_slice(), &expected);
+            println!(
+                "{} image {i} c{class}.{method}: {worst:.1e} of the largest, cosine {cosine:.7}",
+                model.display()
+            );
+            assert!(cosine > 0.9999 && worst < 0.02, "image {i} c{class}.{method}: {worst}, {cosine}");
+            if method == "ig" {
+                let gap = number(explanation, "sum of the map") - number(explanation, "score")
+                    + number(explanation, "score of the baseline");
+                let delta = f64::from(reference[&format!("c{class}.ig_delta")].as_slice()[i]);
+                assert!((gap - delta).abs() < 1e-3, "image {i} c{class}: gap {gap}, captum's delta {delta}");
+            }
+        }
+    }
+}
+
+#[test]
+fn maps_are_captums() {
+    let reference = arrays(&root().join("tests/fixtures/attribution/resnet_tiny.safetensors"));
+    check_against(&reference, &root().join("core/onnx/tests/fixtures/resnet_tiny.onnx"));
+}
+
+#[test]
+fn maps_of_three_networks_are_captums() {
+    let Some(folder) = shared("golden/cam") else { return };
+    for name in ["resnet_tiny", "densenet_tiny", "vgg_tiny"] {
+        let reference = arrays(&folder.join(format!("{name}.safetensors")));
+        check_against(&reference, &folder.join(format!("{name}.onnx")));
+    }
+}
+
+/// A study of the example classifier on the demo's images with these explainers' parameters.
+fn knee(folder: &Path, explainers: &[&str], more: &[&str]) -> Vec<CaseRecord> {
+    let sections: String = explainers
+        .iter()
+        .map(|e| format!("[[explainer]]\nkind = \"plugin:attribution\"\nclasses = [\"healthy\", 1]\nparams = {{ {e} }}\n"))
+        .collect();
+    let example = root().join("examples/knee");
+    let text = format!(
+        "schema = 1\nname = \"knee\"\n[data]\nimages = '{}'\nsynthetic = true\n[predictor]\nkind = \"onnx\"\npath = '{}'\n\
+         input = {{ mean = [0.5], std = [0.25] }}\n\
+         output = {{ activation = \"sigmoid\", classes = [\"healthy\", \"osteoarthritis\"], target = 1 }}\n{sections}\
+         [plugins]\nattribution = \"shiftlens_attribution\"\n",
+        example.join("demo-images").display(),
+        example.join("classifier.onnx").display()
+    );
+    std::fs::write(folder.join("study.toml"), text).unwrap();
+    let args: Vec<&str> = ["run", "study.toml", "--out", "out"].iter().chain(more).copied().collect();
+    shiftlens(folder, &args).expect(0);
+    let record = run_record(&folder.join("out"));
+    assert!(record.complete && record.failures.is_empty(), "{:?}", record.failures);
+    cases(&folder.join("out"))
+}
+
+#[test]
+fn integrated_gradients_of_the_example_classifier_are_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = knee(folder.path(), &["steps = 64"], &[]);
+    let mut errors: Vec<f64> =
+        all.iter().flat_map(|c| &c.explanations).map(|e| number(e, "completeness error")).collect();
+    errors.sort_by(f64::total_cmp);
+    let (median, largest) = (errors[errors.len() / 2], errors[errors.len() - 1]);
+    println!("completeness error of {} maps: median {median} %, largest {largest} %", errors.len());
+    assert_eq!(errors.len(), 2 * 12);
+    assert!(largest < 1.0, "completeness errors in percent: {errors:?}");
+    // One logit stands for both classes: what speaks for one speaks against the other.
+    for case in &all {
+        let maps = arrays(&folder.path().join("out/cases").join(&case.id).join("arrays.safetensors"));
+        let (healthy, ill) = (maps["heatmap.0"].as_slice(), maps["heatmap.1"].as_slice());
+        assert!(healthy.iter().zip(ill).all(|(a, b)| (a + b).abs() < 1e-5), "{}", case.id);
+    }
+}
+
+#[test]
+fn methods_of_scores_explain_the_example_classifier() {
+    let folder = tempfile::tempdir().unwrap();
+    let explainers = [
+        "method = \"rise\", masks = 300, batch = 64",
+        "method = \"kernel-shap\", segments = 20, samples = 300, baseline = \"mean\", batch = 64",
+        "method = \"kernel-shap\", segments = 8, samples = 256, partition = \"grid\", score = \"logit\"",
+    ];
+    for case in knee(folder.path(), &explainers, &["--limit", "2"]) {
+        assert_eq!(case.explanations.len(), 6);
+        for (e, explanation) in case.explanations.iter().enumerate() {
+            let ExplanationRecord::Heatmap { range, size, .. } = explanation else {
+                panic!("{explanation:?}")
+            };
+            assert!(range.0 < range.1 && *size == (64, 64), "{}: {range:?}", case.id);
+            let class = explanation.class().expect("a class").class;
+            let score = number(explanation, "score");
+            if e < 4 {
+                assert!((score - f64::from(case.scores[class])).abs() < 1e-5, "{}: {score}", case.id);
+            }
+            if e >= 2 {
+                let difference = score - number(explanation, "score of the baseline");
+                let sum = number(explanation, "sum over segments");
+                assert!((sum - difference).abs() < 1e-5, "{}: {sum}, expected {difference}", case.id);
+            }
+        }
+        assert!(
+            note(&case.explanations[4], "coalitions").contains("all of them"),
+            "exact where the budget allows"
+        );
+    }
+}
+
+#[test]
+fn a_black_box_in_c_is_explained_or_told_what_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = format!("{}joint_space{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let compiled = Command::new(std::env::var("CC").unwrap_or_else(|_| "cc".into()))
+        .args(["-std=c99", "-O2", "-fPIC", "-shared", "-I", "core/abi/include"])
+        .args(["examples/plugins/c-predictor/joint_space.c", "-lm", "-o"])
+        .arg(folder.path().join(library))
+        .current_dir(root())
+        .status();
+    assert!(compiled.expect("a C compiler, as Rust's linker needs one").success());
+    let text = format!(
+        "schema = 1\nname = \"phantom\"\n[data]\nimages = '{}'\n[predictor]\nkind = \"plugin:joint-space\"\n\
+         [[explainer]]\nkind = \"plugin:attribution\"\nparams = {{ method = \"occlusion\", window = 8 }}\n\
+         [plugins]\njoint-space = \"joint_space\"\nattribution = \"shiftlens_attribution\"\n",
+        root().join("examples/phantom/images").display()
+    );
+    std::fs::write(folder.path().join("study.toml"), text).unwrap();
+    let search = folder.path().display().to_string();
+    let run = |out: &str, set: &str| {
+        let args = ["run", "study.toml", "--limit", "2", "--out", out, "--set", set];
+        shiftlens_with(folder.path(), &args, &[("SHIFTLENS_PLUGIN_PATH", &search)])
+    };
+    run("a", "explainer.0.params.window=12").expect(0).says(&["2 images explained, 0 failed"]);
+    for case in cases(&folder.path().join("a")) {
+        let ExplanationRecord::Heatmap { range, .. } = &case.explanations[0] else { panic!("a heatmap") };
+        assert!(range.0 < range.1, "{}: covering the joint changes nothing", case.id);
+    }
+    run("b", "explainer.0.params={ method = \"saliency\" }").expect(1).says(&[
+        "offers no gradients",
+        "\"occlusion\"",
+        "\"rise\"",
+        "\"kernel-shap\"",
+    ]);
+}
