@@ -60,17 +60,22 @@ pub(crate) struct Overlay {
     pub raw: RgbImage,
 }
 
-/// How strongly a map is drawn at each pixel of an image of `size`: its positive part, divided by its largest value and
-/// brought to that size (bilinear, half-pixel centres, in this order as Grad-CAM's ReLU comes before the enlarging).
+/// A map's positive part as values from 0 to 1: 1 stands for its largest value, 0 for 0, or for its smallest value if
+/// that is positive. A flat map is 0 everywhere.
+fn positive(map: &Heatmap) -> Vec<f32> {
+    let (low, high) = map.range();
+    let floor = low.max(0.0);
+    let unit = if high > floor { 1.0 / (high - floor) } else { 0.0 };
+    map.as_slice().iter().map(|v| (v.max(floor) - floor) * unit).collect()
+}
+
+/// How strongly a map is drawn at each pixel of an image of `size`: [`positive`], brought to that size (bilinear,
+/// half-pixel centres, in this order as Grad-CAM's ReLU comes before the enlarging).
 ///
-/// 0 stays 0 and nothing is stretched after the enlarging, so 1 stands for the largest value of the raw map, which is
-/// what the page prints at the scale's end.
+/// Nothing is stretched after the enlarging, so both ends stand for values of the raw map, which the page prints.
+/// Scaling first also keeps maps of very small or very large values inside f32's range while interpolating.
 fn strength(map: &Heatmap, size: (usize, usize)) -> Vec<f32> {
-    let (_, high) = map.range();
-    // Dividing first keeps maps of very small or very large values inside f32's range while interpolating.
-    let unit = if high > 0.0 { 1.0 / high } else { 0.0 };
-    let positive: Vec<f32> = map.as_slice().iter().map(|v| v.max(0.0) * unit).collect();
-    let t = resize::plane(&positive, map.size(), size, Filter::BilinearPlain);
+    let t = resize::plane(&positive(map), map.size(), size, Filter::BilinearPlain);
     t.into_iter().map(|t| t.clamp(0.0, 1.0)).collect()
 }
 
@@ -81,7 +86,6 @@ fn strength(map: &Heatmap, size: (usize, usize)) -> Vec<f32> {
 pub(crate) fn overlay(image: &Images, map: &Heatmap) -> Result<Overlay> {
     let grey = image.with_channels(1)?;
     let size = image.size();
-    let (low, high) = map.range();
     let t = strength(map, size);
     let composed = rgb_image(
         size,
@@ -96,11 +100,10 @@ pub(crate) fn overlay(image: &Images, map: &Heatmap) -> Result<Overlay> {
     });
     let layer =
         RgbaImage::from_raw(size.1 as u32, size.0 as u32, layer.collect()).expect("one colour per pixel");
-    let raw = if low < 0.0 {
+    let raw = if map.range().0 < 0.0 {
         signed(map.as_slice(), map.size(), largest(map.as_slice()))
     } else {
-        let unit = if high > 0.0 { 1.0 / high } else { 0.0 };
-        rgb_image(map.size(), map.as_slice().iter().map(|v| sequential(v * unit)))
+        rgb_image(map.size(), positive(map).into_iter().map(sequential))
     };
     Ok(Overlay { composed, layer, raw })
 }
@@ -154,15 +157,25 @@ mod tests {
         let at = |y: f64, x: f64| 0.1 + 0.04 * y + 0.2 * x + 0.03 * y * x;
         let values: Vec<f32> = (0..h * w).map(|p| at((p / w) as f64, (p % w) as f64) as f32).collect();
         let map = Heatmap::new(h, w, values).unwrap();
-        let largest = f64::from(map.range().1);
+        let (low, high) = (f64::from(map.range().0), f64::from(map.range().1));
         let t = strength(&map, (oh, ow));
         for (p, t) in t.iter().enumerate() {
             let place = |o: usize, n: usize, out: usize| {
                 ((o as f64 + 0.5) * n as f64 / out as f64 - 0.5).clamp(0.0, (n - 1) as f64)
             };
-            let expected = at(place(p / ow, h, oh), place(p % ow, w, ow)) / largest;
+            let expected = (at(place(p / ow, h, oh), place(p % ow, w, ow)) - low) / (high - low);
             assert!((f64::from(*t) - expected).abs() < 1e-6, "pixel {p}: {t}, expected {expected}");
         }
+    }
+
+    #[test]
+    fn the_scale_starts_at_zero_or_at_the_smallest_value() {
+        let t = |values: [f32; 3]| positive(&Heatmap::new(1, 3, values.to_vec()).unwrap());
+        assert_eq!(t([-2.0, 1.0, 4.0]), [0.0, 0.25, 1.0]);
+        assert_eq!(t([0.0, 1.0, 4.0]), [0.0, 0.25, 1.0]);
+        assert_eq!(t([2.0, 3.0, 4.0]), [0.0, 0.5, 1.0]);
+        assert_eq!(t([2.0, 2.0, 2.0]), [0.0; 3]);
+        assert_eq!(t([-2.0, -1.0, -3.0]), [0.0; 3]);
     }
 
     #[test]

@@ -36,6 +36,8 @@ struct HeatmapView {
     class: String,
     layer: Option<Picture>,
     raw: Option<Picture>,
+    /// The value where the colours over the image begin.
+    floor: String,
     /// The raw map's smallest and largest value.
     low: String,
     high: String,
@@ -43,6 +45,7 @@ struct HeatmapView {
     size: String,
     signed: bool,
     any_positive: bool,
+    flat: bool,
     facts: Vec<Fact>,
 }
 
@@ -74,12 +77,14 @@ pub(crate) fn maps(record: &CaseRecord, target: &Target, sources: &mut Sources) 
             class: class.name.clone(),
             layer: key("layer").and_then(|name| sources.picture(&record.id, name)),
             raw: key("raw").and_then(|name| sources.picture(&record.id, name)),
+            floor: if range.0 < 0.0 { "≤ 0".into() } else { significant(f64::from(range.0)) },
             low: significant(f64::from(range.0)),
             high: significant(f64::from(range.1)),
             largest: significant(f64::from(range.0.abs().max(range.1.abs()))),
             size: format!("{}\u{a0}×\u{a0}{}", size.0, size.1),
             signed: range.0 < 0.0,
             any_positive: range.1 > 0.0,
+            flat: range.0 == range.1,
             facts,
         };
         match groups.iter_mut().find(|(c, _)| c == class) {

@@ -157,10 +157,11 @@ fn many_maps_are_laid_out_by_class_with_their_own_ranges() {
     let mut a = case("a", 1);
     add_map(&mut a, "Saliency", small(), [-4.0, -3.0, -2.0, -1.5]);
     add_map(&mut a, "Saliency", Some(target()), [-0.25, 0.5, 1.0, 7.5]);
-    add_map(&mut a, "RISE", small(), [0.0, 0.1, 0.2, 0.3]);
+    add_map(&mut a, "RISE", small(), [0.1, 0.1, 0.2, 0.3]);
+    add_map(&mut a, "Flat", small(), [0.2; 4]);
     put_case(run.path(), a);
     let html = std::fs::read_to_string(write_report(run.path()).unwrap()).unwrap();
-    assert!(html.contains("4 heatmaps"));
+    assert!(html.contains("5 heatmaps"));
     assert_eq!(html.matches("<div class=\"group\">").count(), 2);
     let groups: Vec<&str> = html.split("<div class=\"group\">").skip(1).collect();
     // In the order in which the record names classes; the map without a class is the target's.
@@ -168,11 +169,18 @@ fn many_maps_are_laid_out_by_class_with_their_own_ranges() {
         (
             groups[0],
             &["large <span>f(x) = <b>0.40</b>", "Grad-CAM", "0 to 2.00", "−0.250 to 7.50"][..],
-            "small",
+            "raw range, small",
         ),
         (
             groups[1],
-            &["small <span>f(x) = <b>0.60</b>", "−4.00 to −1.50", "0 to 0.300", "RISE"],
+            &[
+                "small <span>f(x) = <b>0.60</b>",
+                "−4.00 to −1.50",
+                "0.100 to 0.300",
+                "<span>0.100</span><span>0.300</span>",
+                "The map is 0.200 everywhere",
+                "RISE",
+            ],
             "raw range, large",
         ),
     ] {
@@ -180,6 +188,9 @@ fn many_maps_are_laid_out_by_class_with_their_own_ranges() {
         assert!(!group.contains(others), "{others} is in {group}");
     }
     assert!(groups[1].contains("nothing speaks for small"));
+    assert!(
+        groups[0].contains("<span>≤ 0</span><span>7.50</span>") && groups[0].contains("<span>±7.50</span>")
+    );
     assert!(!html.contains("said in the title"), "the class stands in the heading, not among the facts");
     // One slider for all overlays of the case.
     assert_eq!(html.matches("class=\"opacity\"").count(), 1);
