@@ -99,7 +99,10 @@ fn check_against(reference: &BTreeMap<String, Tensor>, model: &Path) {
                 "{} image {i} c{class}.{method}: {worst:.1e} of the largest, cosine {cosine:.7}",
                 model.display()
             );
-            assert!(cosine > 0.9999 && worst < 0.02, "image {i} c{class}.{method}: {worst}, {cosine}");
+            // The image's 16 bits leave 6e-5 of the network's input open, enough for a pixel here and there to move a ReLU
+            // to its other side: the gradient jumps there, while sums along a path and scores hardly change.
+            let (most, least) = if method == "grad_input" { (0.2, 0.999) } else { (0.02, 0.9999) };
+            assert!(cosine > least && worst < most, "image {i} c{class}.{method}: {worst}, {cosine}");
             if method == "ig" {
                 let gap = number(explanation, "sum of the map") - number(explanation, "score")
                     + number(explanation, "score of the baseline");
@@ -125,11 +128,13 @@ fn maps_of_three_networks_are_captums() {
     }
 }
 
-/// A study of the example classifier on the demo's images with these explainers' parameters.
-fn knee(folder: &Path, explainers: &[&str], more: &[&str]) -> Vec<CaseRecord> {
+/// A study of the example classifier on the demo's images: these classes, and these parameters of each explainer.
+fn knee(folder: &Path, classes: &str, explainers: &[&str], more: &[&str]) -> Vec<CaseRecord> {
     let sections: String = explainers
         .iter()
-        .map(|e| format!("[[explainer]]\nkind = \"plugin:attribution\"\nclasses = [\"healthy\", 1]\nparams = {{ {e} }}\n"))
+        .map(|e| {
+            format!("[[explainer]]\nkind = \"plugin:attribution\"\nclasses = {classes}\nparams = {{ {e} }}\n")
+        })
         .collect();
     let example = root().join("examples/knee");
     let text = format!(
@@ -151,31 +156,25 @@ fn knee(folder: &Path, explainers: &[&str], more: &[&str]) -> Vec<CaseRecord> {
 #[test]
 fn integrated_gradients_of_the_example_classifier_are_complete() {
     let folder = tempfile::tempdir().unwrap();
-    let all = knee(folder.path(), &["steps = 64"], &[]);
+    let all = knee(folder.path(), "[1]", &["steps = 64"], &[]);
     let mut errors: Vec<f64> =
         all.iter().flat_map(|c| &c.explanations).map(|e| number(e, "completeness error")).collect();
     errors.sort_by(f64::total_cmp);
     let (median, largest) = (errors[errors.len() / 2], errors[errors.len() - 1]);
     println!("completeness error of {} maps: median {median} %, largest {largest} %", errors.len());
-    assert_eq!(errors.len(), 2 * 12);
+    assert_eq!(errors.len(), 12);
     assert!(largest < 1.0, "completeness errors in percent: {errors:?}");
-    // One logit stands for both classes: what speaks for one speaks against the other.
-    for case in &all {
-        let maps = arrays(&folder.path().join("out/cases").join(&case.id).join("arrays.safetensors"));
-        let (healthy, ill) = (maps["heatmap.0"].as_slice(), maps["heatmap.1"].as_slice());
-        assert!(healthy.iter().zip(ill).all(|(a, b)| (a + b).abs() < 1e-5), "{}", case.id);
-    }
 }
 
 #[test]
 fn methods_of_scores_explain_the_example_classifier() {
     let folder = tempfile::tempdir().unwrap();
     let explainers = [
-        "method = \"rise\", masks = 300, batch = 64",
-        "method = \"kernel-shap\", segments = 20, samples = 300, baseline = \"mean\", batch = 64",
-        "method = \"kernel-shap\", segments = 8, samples = 256, partition = \"grid\", score = \"logit\"",
+        "method = \"rise\", masks = 100, batch = 64",
+        "method = \"kernel-shap\", segments = 20, samples = 120, batch = 64",
+        "method = \"kernel-shap\", segments = 4, samples = 64, partition = \"grid\", score = \"logit\"",
     ];
-    for case in knee(folder.path(), &explainers, &["--limit", "2"]) {
+    for case in knee(folder.path(), "[\"healthy\", 1]", &explainers, &["--limit", "2"]) {
         assert_eq!(case.explanations.len(), 6);
         for (e, explanation) in case.explanations.iter().enumerate() {
             let ExplanationRecord::Heatmap { range, size, .. } = explanation else {
@@ -193,10 +192,13 @@ fn methods_of_scores_explain_the_example_classifier() {
                 assert!((sum - difference).abs() < 1e-5, "{}: {sum}, expected {difference}", case.id);
             }
         }
-        assert!(
-            note(&case.explanations[4], "coalitions").contains("all of them"),
-            "exact where the budget allows"
-        );
+        // All 2^4 coalitions fit in the budget, 2^20 do not.
+        assert!(note(&case.explanations[4], "coalitions").contains("16, all of them"));
+        assert!(note(&case.explanations[2], "coalitions").contains("120, a sample"));
+        // One logit stands for both classes: what speaks for one speaks against the other, exactly.
+        let maps = arrays(&folder.path().join("out/cases").join(&case.id).join("arrays.safetensors"));
+        let (healthy, ill) = (maps["heatmap.4"].as_slice(), maps["heatmap.5"].as_slice());
+        assert!(healthy.iter().zip(ill).all(|(a, b)| (a + b).abs() < 1e-5), "{}", case.id);
     }
 }
 

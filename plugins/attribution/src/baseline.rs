@@ -5,11 +5,13 @@ use shiftlens_sdk::api::{Error, Result};
 use shiftlens_sdk::serde_json::Value;
 
 /// The image that a method compares with, or takes pixels from.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Baseline {
     /// Every value is this, in [0, 1].
     Constant(f32),
-    /// Every value is its channel's mean over the image.
+    /// Every value is its channel's mean over the image. The default: it stands between dark and bright, so neither is
+    /// taken for absent, whereas from black nothing can be attributed to what is black (Sturmfels, Lundberg and Lee 2020).
+    #[default]
     Mean,
     /// The image after a Gaussian filter with a standard deviation of 1/20 of the shorter side: about 11 pixels at
     /// 224, as strong as the blur of Fong and Vedaldi 2017, section 4.1 (10 pixels).

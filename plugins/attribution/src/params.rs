@@ -8,7 +8,7 @@
 //! | `resize` | all | the predictor's `input.resize`: `bilinear`, `bilinear-plain`, `nearest` | `bilinear` |
 //! | `channels` | `saliency`, `smoothgrad` | `sum` (signed) or `max-abs`: how channels become one value | `sum` |
 //! | `steps` | `integrated-gradients` | points on the path | 64 |
-//! | `baseline` | `integrated-gradients`, `occlusion`, `kernel-shap` | `black`, `white`, `mean`, `blur`, or a value in [0, 1] | `black` |
+//! | `baseline` | `integrated-gradients`, `occlusion`, `kernel-shap` | `black`, `white`, `mean`, `blur`, or a value in [0, 1] | `mean` |
 //! | `samples` | `smoothgrad` | noisy copies | 32 |
 //! | `noise` | `smoothgrad` | standard deviation, as a share of the image's range of values | 0.15 |
 //! | `squared` | `smoothgrad` | averages squared gradients | false |
@@ -217,7 +217,7 @@ impl Keys<'_> {
         T::deserialize(value).map_err(|e| Error::Invalid(format!("`{key}`: {e}")))
     }
     fn baseline(&self) -> Result<Baseline> {
-        self.0.get("baseline").map_or(Ok(Baseline::Constant(0.0)), Baseline::new)
+        self.0.get("baseline").map_or(Ok(Baseline::default()), Baseline::new)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::host::{Host, Shape, Variants};
 use crate::reduction::Reduction;
 use shiftlens_sdk::api::{Images, Result};
 
-/// A completeness error above this share is warned of: a fifth of the usual step count would have shown the same map.
+/// A completeness error above this share is warned of.
 const WARN_ABOVE: f64 = 0.05;
 
 /// Integrated gradients from a baseline. Channels are added, so that the map is as complete as the attributions.
