@@ -113,8 +113,8 @@ mod tests {
         // scipy.ndimage.gaussian_filter(numpy.arange(12.).reshape(3, 4) % 5, 0.7): mode "reflect", truncate 4.
         let plane: Vec<f32> = (0..12).map(|v| (v % 5) as f32).collect();
         let expected: [f32; 12] = [
-            0.8817254, 1.0446204, 1.7766476, 2.5314973, 2.5084803, 1.4663640, 1.2490708, 1.7760848,
-            3.1409888, 2.5179309, 1.0688465, 1.0377433,
+            0.8817254, 1.0446204, 1.7766476, 2.5314973, 2.5084803, 1.466_364, 1.2490708, 1.7760848,
+            3.1409888, 2.517_931, 1.0688465, 1.0377433,
         ];
         for (a, b) in gaussian(&plane, (3, 4), 0.7).iter().zip(expected) {
             assert!((a - b).abs() < 1e-6, "{a} and {b}");

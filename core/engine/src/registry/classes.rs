@@ -7,7 +7,13 @@ use shiftlens_api::Target;
 
 impl Study {
     /// The class that `wanted`, the value of `key`, means.
-    fn class(&self, key: &str, wanted: &ClassRef, at: At, classes: &[String]) -> Result<Target, Problem> {
+    fn class(
+        &self,
+        key: &str,
+        wanted: &ClassRef,
+        at: At,
+        classes: &[String],
+    ) -> Result<Target, Box<Problem>> {
         let found = match wanted {
             ClassRef::Name(name) => classes.iter().position(|c| c == name),
             ClassRef::Index(i) => Some(*i).filter(|i| *i < classes.len()),
@@ -19,7 +25,7 @@ impl Study {
         Err(match wanted {
             ClassRef::Name(name) => {
                 let message = format!("`{key}` is {wanted}, no class of the predictor");
-                self.sources.problem(at, message, suggest(name, &names))
+                Box::new(self.sources.problem(at, message, suggest(name, &names)))
             }
             ClassRef::Index(_) => {
                 let expected = match classes.len() {
@@ -27,7 +33,11 @@ impl Study {
                     n => format!("an index from 0 to {}", n - 1),
                 };
                 let message = format!("`{key}` is {wanted}, no class of the predictor: expected {expected}");
-                self.sources.problem(at, message, format!("its classes in order: {}", names.join(", ")))
+                Box::new(self.sources.problem(
+                    at,
+                    message,
+                    format!("its classes in order: {}", names.join(", ")),
+                ))
             }
         })
     }
@@ -38,7 +48,7 @@ impl Study {
         let (class, remark) = match (&self.target, classes.len()) {
             (Some(wanted), _) => {
                 let target = self.class("target", wanted, at, classes);
-                return target.map(|t| (t, None)).map_err(|p| self.problems(vec![p]));
+                return target.map(|t| (t, None)).map_err(|p| self.problems(vec![*p]));
             }
             (None, 1) => (0, None),
             (None, 2) => (1, Some(format!("no target class named: explaining \"{}\"", classes[1]))),
@@ -69,7 +79,7 @@ impl Study {
                 let class = match self.class("classes", value, *at, classes) {
                     Ok(class) => class,
                     Err(problem) => {
-                        problems.push(problem);
+                        problems.push(*problem);
                         continue;
                     }
                 };
