@@ -51,6 +51,38 @@ fn a_value_outside_its_domain() {
 }
 
 #[test]
+fn a_class_that_is_none() {
+    let named = |classes: &str| format!("kind = \"plugin:gradcam\"\nclasses = {classes}");
+    let with = |classes: &str, words: &[&str]| mistake("kind = \"plugin:gradcam\"", &named(classes), words);
+    with("[\"brigth\"]", &["study.toml:34", "`classes` is \"brigth\"", "did you mean `bright`?"]);
+    with("[2]", &["study.toml:34", "`classes` is 2", "an index from 0 to 1", "dark, bright"]);
+    with("[1, \"bright\"]", &["study.toml:34", "names \"bright\" twice"]);
+    with("1", &["study.toml:34", "is an integer, expected a list of classes"]);
+    mistake("target = \"bright\"", "target = 2", &["study.toml:12", "`target` is 2", "an index from 0 to 1"]);
+    mistake(
+        "kind = \"latent-shift\"",
+        "kind = \"latent-shift\"\nclasses = [\"dark\"]",
+        &["study.toml:30", "`latent-shift` explains the target \"bright\" alone", "\"dark\""],
+    );
+}
+
+#[test]
+fn wrong_parameters_of_a_plugin() {
+    let with = |params: &str, words: &[&str]| {
+        let toy = Toy::new();
+        toy.edit(
+            "kind = \"plugin:gradcam\"\nparams = { method = \"hirescam\" }",
+            &format!("kind = \"plugin:attribution\"\nparams = {{ {params} }}"),
+        );
+        toy.edit("[plugins]", "[plugins]\nattribution = \"shiftlens_attribution\"");
+        toy.shiftlens(&["check", "study.toml"]).expect(2).says(words);
+    };
+    with("step = 8", &["study.toml:34", "unknown key `step`", "did you mean `steps`?"]);
+    with("method = \"integrated-gradient\"", &["study.toml:34", "did you mean `integrated-gradients`?"]);
+    with("baseline = 1.5", &["study.toml:34", "`baseline` is 1.5", "[0, 1]"]);
+}
+
+#[test]
 fn a_missing_model() {
     mistake("path = \"encoder.onnx\"", "path = \"encodr.onnx\"", &["study.toml:20", "encodr.onnx"]);
 }

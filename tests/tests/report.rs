@@ -56,6 +56,54 @@ fn the_slider_moves_and_the_console_stays_silent() {
 }
 
 #[test]
+fn many_maps_share_a_slider_a_pointer_and_buttons_for_their_classes() {
+    let toy = Toy::new();
+    toy.edit(
+        "params = { method = \"hirescam\" }",
+        "classes = [1, 0]\nparams = { method = \"hirescam\" }\n[[explainer]]\nkind = \"plugin:gradcam\"\n\
+         classes = [\"bright\", \"dark\"]\nparams = { method = \"gradcam\" }",
+    );
+    toy.shiftlens(&["run", "study.toml", "--out", "out", "--limit", "2"]).expect(0);
+    let script = r#"
+        window.addEventListener("load", () => {
+            const article = document.querySelector("article.case");
+            const layers = Array.from(article.querySelectorAll(".maps .layer"));
+            const slider = article.querySelector(".maps input.opacity");
+            slider.value = 30;
+            slider.dispatchEvent(new Event("input"));
+            const groups = () => Array.from(article.querySelectorAll(".group"), (g) => getComputedStyle(g).display !== "none");
+            const before = groups().join();
+            const buttons = article.querySelectorAll(".classes button");
+            buttons[1].click();
+            const hidden = groups().join() + buttons[1].getAttribute("aria-pressed");
+            buttons[1].click();
+            const stack = layers[0].closest(".stack");
+            const box = stack.getBoundingClientRect();
+            const at = { clientX: box.left + box.width / 4, clientY: box.top + box.height / 2 };
+            stack.dispatchEvent(new PointerEvent("pointermove", at));
+            const marks = Array.from(article.querySelectorAll(".mark"));
+            const places = new Set(marks.map((m) => [parseFloat(m.style.left), parseFloat(m.style.top)].map(Math.round)).map(String));
+            const drawn = marks.filter((m) => getComputedStyle(m).display === "block").length;
+            stack.dispatchEvent(new PointerEvent("pointerleave"));
+            const gone = marks.filter((m) => getComputedStyle(m).display === "none").length;
+            const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
+            document.body.dataset.notes = [
+                layers.length, new Set(layers.map((l) => l.style.opacity)).size, layers[0].style.opacity,
+                before, hidden, groups().join(), marks.length, drawn, gone, Array.from(places).join(), wide,
+            ].join(" ; ");
+        });
+    "#;
+    let Some(page) = browser::open(&toy.path("out/report.html"), script) else { return };
+    assert!(page.console.is_empty(), "the console says: {:#?}", page.console);
+    let (_, notes) = page.dom.split_once("data-notes=\"").expect("the script ran");
+    // Four maps and the image; all overlays at one opacity; the second class hidden and shown again.
+    assert_eq!(
+        notes.split('"').next().unwrap_or_default(),
+        "4 ; 1 ; 0.3 ; true,true ; true,falsefalse ; true,true ; 5 ; 5 ; 5 ; 25,50 ; false"
+    );
+}
+
+#[test]
 fn the_browser_reports_errors_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("page.html");

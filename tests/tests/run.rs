@@ -185,3 +185,52 @@ fn given_files_are_explained() {
         toy.shiftlens(&["run", "study.toml", "--out", "three", "--limit", "3", "--images", "images/high"]);
     limited.expect(0).says(&["3 images explained, 0 failed"]);
 }
+
+#[test]
+fn several_classes_are_explained_and_kept_apart() {
+    let toy = Toy::new();
+    toy.edit(
+        "params = { method = \"hirescam\" }",
+        "classes = [\"dark\", 1]\nparams = { method = \"hirescam\" }\n\n[[explainer]]\nkind = \"plugin:attribution\"\n\
+         classes = [\"dark\"]\nparams = { method = \"saliency\" }",
+    );
+    toy.edit("[plugins]", "[plugins]\nattribution = \"shiftlens_attribution\"");
+    toy.edit("target = \"bright\"", "target = 1");
+    toy.shiftlens(&["check", "study.toml"]).expect(0).says(&[
+        "target bright (class 1 of 2)",
+        "explains: dark, bright",
+        "explains: dark",
+    ]);
+    toy.run("out").expect(0).says(&["8 images explained, 0 failed"]);
+    let out = toy.path("out");
+    for case in cases(&out) {
+        let about: Vec<&str> = case.explanations.iter().map(|e| e.class().unwrap().name.as_str()).collect();
+        assert_eq!(about, ["bright", "dark", "bright", "dark"]);
+        let a = arrays(&out.join("cases").join(&case.id).join("arrays.safetensors"));
+        let x = a["x"].as_slice();
+        for (p, x) in x.iter().enumerate() {
+            let slope = if quadrant(p) == 0 { SLOPE / QUADRANT as f32 } else { 0.0 };
+            let expected = [-slope * (2.0 * x - 1.0), slope * (2.0 * x - 1.0), -2.0 * slope];
+            for (e, expected) in expected.into_iter().enumerate() {
+                let v = a[&format!("heatmap.{}", e + 1)].as_slice()[p];
+                assert!(
+                    (v - expected).abs() < 1e-5,
+                    "{}: map {e}, pixel {p}: {v}, expected {expected}",
+                    case.id
+                );
+            }
+        }
+    }
+    let csv = std::fs::read_to_string(out.join("cases.csv")).unwrap();
+    assert!(csv.lines().next().unwrap().contains(",title,class,"));
+    assert_eq!(csv.matches(",HiResCAM,dark,").count(), 8, "{csv}");
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("raw range, dark") && page.contains("raw range, bright"));
+
+    // Set on the way: fewer classes are another run.
+    let only = ["run", "study.toml", "--out", "out", "--set", "explainer.1.classes=[0]"];
+    toy.shiftlens(&only).expect(1).says(&["another run", "differs in explainer"]);
+    let other = ["run", "study.toml", "--out", "two", "--set", "explainer.1.classes=[0]"];
+    toy.shiftlens(&other).expect(0);
+    assert_eq!(cases(&toy.path("two"))[0].explanations.len(), 3);
+}

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Version of these records; a reader refuses others.
+/// Version of these records; a reader refuses others. A field that older records lack, and whose absence has a meaning,
+/// does not raise it: both versions read both.
 pub const RECORD_SCHEMA: u32 = 1;
 
 /// `run.json`.
@@ -122,6 +123,9 @@ pub enum ExplanationRecord {
     Heatmap {
         /// Kind of the explainer in the manifest.
         explainer: String,
+        /// The class that it is about; in records of older versions it is missing and the run's target is meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class: Option<Target>,
         /// Title.
         title: String,
         /// Smallest and largest raw value.
@@ -139,6 +143,9 @@ pub enum ExplanationRecord {
     Shift {
         /// Kind of the explainer in the manifest.
         explainer: String,
+        /// The class that it is about; in records of older versions it is missing and the run's target is meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class: Option<Target>,
         /// Title.
         title: String,
         /// λ in units of sigma.
@@ -168,6 +175,19 @@ pub enum ExplanationRecord {
         /// Seconds this explanation took for this image.
         seconds: f64,
     },
+}
+
+impl ExplanationRecord {
+    /// The class that it is about, where the record says so.
+    pub fn class(&self) -> Option<&Target> {
+        match self {
+            Self::Heatmap { class, .. } | Self::Shift { class, .. } => class.as_ref(),
+        }
+    }
+    /// True if it is about `target`, the run's class: it says so, or says nothing.
+    pub fn is_about(&self, target: &Target) -> bool {
+        self.class().is_none_or(|c| c == target)
+    }
 }
 
 /// `direction/audit.json`: how far the direction can be trusted.

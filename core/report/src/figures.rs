@@ -60,22 +60,33 @@ pub(crate) struct Overlay {
     pub raw: RgbImage,
 }
 
+/// A map's positive part as values from 0 to 1: 1 stands for its largest value, 0 for 0, or for its smallest value if
+/// that is positive. A flat map is 0 everywhere.
+fn positive(map: &Heatmap) -> Vec<f32> {
+    let (low, high) = map.range();
+    let floor = low.max(0.0);
+    let unit = if high > floor { 1.0 / (high - floor) } else { 0.0 };
+    map.as_slice().iter().map(|v| (v.max(floor) - floor) * unit).collect()
+}
+
+/// How strongly a map is drawn at each pixel of an image of `size`: [`positive`], brought to that size (bilinear,
+/// half-pixel centres, in this order as Grad-CAM's ReLU comes before the enlarging).
+///
+/// Nothing is stretched after the enlarging, so both ends stand for values of the raw map, which the page prints.
+/// Scaling first also keeps maps of very small or very large values inside f32's range while interpolating.
+fn strength(map: &Heatmap, size: (usize, usize)) -> Vec<f32> {
+    let t = resize::plane(&positive(map), map.size(), size, Filter::BilinearPlain);
+    t.into_iter().map(|t| t.clamp(0.0, 1.0)).collect()
+}
+
 /// Draws a map over a `[1, C, H, W]` image.
 ///
-/// The map is brought to the image's size (bilinear, half-pixel centres). Its positive part, divided by its largest
-/// value, is t in [0, 1]: the colour is `sequential(t)`, the opacity 0.7 t. Negative values are transparent there, and
-/// blue in `raw`, which has ±(largest absolute value) at its ends as soon as one value is negative.
+/// With t the [`strength`], the colour is `sequential(t)` and the opacity 0.7 t. Negative values are transparent there,
+/// and blue in `raw`, which has ±(largest absolute value) at its ends as soon as one value is negative.
 pub(crate) fn overlay(image: &Images, map: &Heatmap) -> Result<Overlay> {
     let grey = image.with_channels(1)?;
     let size = image.size();
-    let (low, high) = map.range();
-    let unit = if high > 0.0 { 1.0 / high } else { 0.0 };
-    // Dividing first keeps maps of very small or very large values inside f32's range while interpolating.
-    let scaled: Vec<f32> = map.as_slice().iter().map(|v| v * unit).collect();
-    let t: Vec<f32> = resize::plane(&scaled, map.size(), size, Filter::BilinearPlain)
-        .into_iter()
-        .map(|t| t.clamp(0.0, 1.0))
-        .collect();
+    let t = strength(map, size);
     let composed = rgb_image(
         size,
         t.iter().zip(grey.as_slice()).map(|(&t, &g)| {
@@ -89,10 +100,10 @@ pub(crate) fn overlay(image: &Images, map: &Heatmap) -> Result<Overlay> {
     });
     let layer =
         RgbaImage::from_raw(size.1 as u32, size.0 as u32, layer.collect()).expect("one colour per pixel");
-    let raw = if low < 0.0 {
+    let raw = if map.range().0 < 0.0 {
         signed(map.as_slice(), map.size(), largest(map.as_slice()))
     } else {
-        rgb_image(map.size(), scaled.iter().map(|t| sequential(*t)))
+        rgb_image(map.size(), positive(map).into_iter().map(sequential))
     };
     Ok(Overlay { composed, layer, raw })
 }
@@ -136,6 +147,55 @@ mod tests {
         }
         assert_eq!(o.composed.get_pixel(0, 0).0, [102; 3]);
         assert_eq!(o.raw.into_raw(), [sequential(0.0), sequential(1.0)].concat());
+    }
+
+    #[test]
+    fn maps_are_enlarged_with_half_pixel_centres() {
+        // A bilinear function a + b y + c x + d y x of the places of pixel centres is reproduced between the outermost
+        // centres, whatever the sizes.
+        let ((h, w), (oh, ow)) = ((5, 3), (17, 24));
+        let at = |y: f64, x: f64| 0.1 + 0.04 * y + 0.2 * x + 0.03 * y * x;
+        let values: Vec<f32> = (0..h * w).map(|p| at((p / w) as f64, (p % w) as f64) as f32).collect();
+        let map = Heatmap::new(h, w, values).unwrap();
+        let (low, high) = (f64::from(map.range().0), f64::from(map.range().1));
+        let t = strength(&map, (oh, ow));
+        for (p, t) in t.iter().enumerate() {
+            let place = |o: usize, n: usize, out: usize| {
+                ((o as f64 + 0.5) * n as f64 / out as f64 - 0.5).clamp(0.0, (n - 1) as f64)
+            };
+            let expected = (at(place(p / ow, h, oh), place(p % ow, w, ow)) - low) / (high - low);
+            assert!((f64::from(*t) - expected).abs() < 1e-6, "pixel {p}: {t}, expected {expected}");
+        }
+    }
+
+    #[test]
+    fn the_scale_starts_at_zero_or_at_the_smallest_value() {
+        let t = |values: [f32; 3]| positive(&Heatmap::new(1, 3, values.to_vec()).unwrap());
+        assert_eq!(t([-2.0, 1.0, 4.0]), [0.0, 0.25, 1.0]);
+        assert_eq!(t([0.0, 1.0, 4.0]), [0.0, 0.25, 1.0]);
+        assert_eq!(t([2.0, 3.0, 4.0]), [0.0, 0.5, 1.0]);
+        assert_eq!(t([2.0, 2.0, 2.0]), [0.0; 3]);
+        assert_eq!(t([-2.0, -1.0, -3.0]), [0.0; 3]);
+    }
+
+    #[test]
+    fn a_map_is_drawn_as_pytorch_grad_cam_scales_it() {
+        // See tests/fixtures/README.md: a raw map [8, 8], then the same map scaled to [64, 64].
+        let bytes = include_bytes!("../tests/fixtures/gradcam_scaled.f32");
+        let values: Vec<f32> =
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let (raw, scaled) = values.split_at(64);
+        let map = Heatmap::new(8, 8, raw.to_vec()).unwrap();
+        assert!(map.range().0 < 0.0);
+        let t = strength(&map, (64, 64));
+        // The reference stretches the enlarged map to [0, 1] once more, which would hide the raw map's scale here.
+        let (low, high) =
+            t.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
+        assert!(low < 0.1 && high > 0.9);
+        for (t, expected) in t.iter().zip(scaled) {
+            let stretched = (t - low) / (high - low);
+            assert!((stretched - expected).abs() < 1e-5, "{stretched}, expected {expected}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod colour;
 mod figures;
 mod folder;
 mod inferno;
+mod maps;
 mod number;
 mod page;
 mod table;

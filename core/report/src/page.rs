@@ -18,9 +18,10 @@ pub const EMBED_LIMIT_CASES: usize = 300;
 /// Up to this many bytes of pictures a report carries them inside itself.
 pub const EMBED_LIMIT_BYTES: u64 = 64 << 20;
 
-const TEMPLATES: [(&str, &str); 2] = [
+const TEMPLATES: [(&str, &str); 3] = [
     ("report.html", include_str!("templates/report.html")),
     ("case.html", include_str!("templates/case.html")),
+    ("map.html", include_str!("templates/map.html")),
 ];
 const CSS: &str = include_str!("templates/report.css");
 const JS: &str = include_str!("templates/report.js");

@@ -2,12 +2,12 @@
 
 use crate::folder::{RunFolder, replace};
 use shiftlens_api::record::{CaseRecord, ExplanationRecord};
-use shiftlens_api::{Error, Result};
+use shiftlens_api::{Error, Result, Target};
 use std::path::{Path, PathBuf};
 
 /// The columns. Cells that do not apply to a row are empty; lists are separated by spaces; numbers have all digits that
 /// tell them apart.
-const COLUMNS: [&str; 27] = [
+const COLUMNS: [&str; 28] = [
     "case",
     "path",
     "synthetic",
@@ -19,6 +19,7 @@ const COLUMNS: [&str; 27] = [
     "type",
     "explainer",
     "title",
+    "class",
     "seconds",
     "latent_score",
     "score_reconstruction",
@@ -40,7 +41,7 @@ const COLUMNS: [&str; 27] = [
 /// Writes `cases.csv` (UTF-8, RFC 4180 quoting, one header line) from the cases in the folder, and returns its path.
 ///
 /// A case without any explanation has one row. `label` is 1 where the ground truth is the target class, 0 where it is
-/// another, empty where it is not known.
+/// another, empty where it is not known. `class` is the one that the explanation is about.
 ///
 /// # Errors
 /// If `run.json` cannot be read or the file cannot be written; unreadable cases are left out.
@@ -49,12 +50,13 @@ pub fn write_cases_csv(run_dir: &Path) -> Result<PathBuf> {
     let failed = |e: csv::Error| Error::component("cases.csv", e);
     let mut out = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     out.write_record(COLUMNS).map_err(failed)?;
+    let target = &folder.run.target;
     for case in &folder.cases {
         if case.explanations.is_empty() {
-            out.write_record(row(case, None)).map_err(failed)?;
+            out.write_record(row(case, target, None)).map_err(failed)?;
         }
         for explanation in case.explanations.iter().enumerate() {
-            out.write_record(row(case, Some(explanation))).map_err(failed)?;
+            out.write_record(row(case, target, Some(explanation))).map_err(failed)?;
         }
     }
     let bytes = out.into_inner().map_err(|e| Error::component("cases.csv", e.error()))?;
@@ -63,7 +65,7 @@ pub fn write_cases_csv(run_dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn row(case: &CaseRecord, explanation: Option<(usize, &ExplanationRecord)>) -> Vec<String> {
+fn row(case: &CaseRecord, target: &Target, explanation: Option<(usize, &ExplanationRecord)>) -> Vec<String> {
     let mut cells = vec![
         case.id.clone(),
         case.path.clone(),
@@ -75,6 +77,7 @@ fn row(case: &CaseRecord, explanation: Option<(usize, &ExplanationRecord)>) -> V
     ];
     if let Some((e, explanation)) = explanation {
         cells.push(e.to_string());
+        let class = explanation.class().unwrap_or(target).name.clone();
         match explanation {
             ExplanationRecord::Shift {
                 explainer,
@@ -91,7 +94,7 @@ fn row(case: &CaseRecord, explanation: Option<(usize, &ExplanationRecord)>) -> V
                 seconds,
                 ..
             } => {
-                cells.extend(["shift".into(), explainer.clone(), title.clone(), seconds.to_string()]);
+                cells.extend(["shift".into(), explainer.clone(), title.clone(), class, seconds.to_string()]);
                 cells.extend([
                     optional(latent_score),
                     scores[*origin].to_string(),
@@ -108,7 +111,13 @@ fn row(case: &CaseRecord, explanation: Option<(usize, &ExplanationRecord)>) -> V
                 cells.push(facts(notes));
             }
             ExplanationRecord::Heatmap { explainer, title, range, size, notes, seconds, .. } => {
-                cells.extend(["heatmap".into(), explainer.clone(), title.clone(), seconds.to_string()]);
+                cells.extend([
+                    "heatmap".into(),
+                    explainer.clone(),
+                    title.clone(),
+                    class,
+                    seconds.to_string(),
+                ]);
                 cells.extend(vec![String::new(); 10]);
                 cells.extend([range.0.to_string(), range.1.to_string()]);
                 cells.extend([size.0.to_string(), size.1.to_string(), facts(notes)]);

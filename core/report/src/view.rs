@@ -2,10 +2,12 @@
 
 use crate::colour::{css_stops, diverging, sequential};
 use crate::folder::RunFolder;
+use crate::maps::{MapsView, maps};
 use crate::number::{count, duration, fixed, lambda, score, significant};
 use crate::page::{Picture, Sources};
 use crate::writer::DIFFERENCE_SCALE;
 use serde::Serialize;
+use shiftlens_api::Target;
 use shiftlens_api::record::{
     AuditRecord, CaseRecord, ComponentRecord, ExplanationRecord, FailureRecord, Metrics,
 };
@@ -38,8 +40,8 @@ pub(crate) struct PageView {
 }
 
 #[derive(Serialize)]
-struct Fact {
-    key: String,
+pub(crate) struct Fact {
+    pub(crate) key: String,
     value: String,
     /// What it means, in a sentence; may be empty.
     help: &'static str,
@@ -69,7 +71,7 @@ struct CaseView {
     others: Vec<Fact>,
     original: Option<Picture>,
     shifts: Vec<ShiftView>,
-    heatmaps: Vec<HeatmapView>,
+    maps: MapsView,
 }
 
 #[derive(Serialize)]
@@ -125,26 +127,11 @@ struct ChartView {
     high: String,
 }
 
-#[derive(Serialize)]
-struct HeatmapView {
-    title: String,
-    explainer: String,
-    layer: Option<Picture>,
-    raw: Option<Picture>,
-    low: String,
-    high: String,
-    largest: String,
-    size: String,
-    signed: bool,
-    any_positive: bool,
-    facts: Vec<Fact>,
-}
-
-fn fact(key: &str, value: String, help: &'static str) -> Fact {
+pub(crate) fn fact(key: &str, value: String, help: &'static str) -> Fact {
     Fact { key: key.into(), value, help }
 }
 
-fn notes(notes: &[(String, String)]) -> impl Iterator<Item = Fact> {
+pub(crate) fn notes(notes: &[(String, String)]) -> impl Iterator<Item = Fact> {
     notes.iter().filter(|(k, _)| k != DIFFERENCE_SCALE).map(|(k, v)| fact(k, v.clone(), ""))
 }
 
@@ -155,7 +142,7 @@ pub(crate) fn page(folder: &RunFolder, sources: &mut Sources) -> PageView {
         .cases
         .iter()
         .enumerate()
-        .map(|(i, record)| case(i, record, &run.classes, (run.target.class, &run.target.name), sources))
+        .map(|(i, record)| case(i, record, &run.classes, &run.target, sources))
         .collect();
     let mut remarks = run.remarks.clone();
     remarks.extend_from_slice(&folder.remarks);
@@ -175,7 +162,7 @@ pub(crate) fn page(folder: &RunFolder, sources: &mut Sources) -> PageView {
         audit: folder.audit.as_ref().map(audit).unwrap_or_default(),
         metrics: folder.metrics.as_ref().map(metrics).unwrap_or_default(),
         has_shift: cases.iter().any(|c| !c.shifts.is_empty()),
-        has_heatmap: cases.iter().any(|c| !c.heatmaps.is_empty()),
+        has_heatmap: cases.iter().any(|c| !c.maps.is_empty()),
         all_synthetic: !cases.is_empty() && cases.iter().all(|c| c.synthetic),
         embedded: sources.embed,
         diverging: css_stops(diverging, -1.0, 1.0),
@@ -238,39 +225,16 @@ fn case(
     index: usize,
     record: &CaseRecord,
     classes: &[String],
-    (class, target): (usize, &str),
+    target: &Target,
     sources: &mut Sources,
 ) -> CaseView {
     let anchor = format!("case-{}", index + 1);
     let mut shifts = Vec::new();
-    let mut heatmaps = Vec::new();
     for (e, explanation) in record.explanations.iter().enumerate() {
-        match explanation {
-            ExplanationRecord::Shift { .. } => {
-                shifts.extend(shift(format!("{anchor}-{e}"), record, explanation, sources));
-            }
-            ExplanationRecord::Heatmap { explainer, title, range, size, notes: facts, seconds, .. } => {
-                let key = |part| record.pictures.get(&format!("heatmap-{e}-{part}"));
-                let mut facts: Vec<Fact> = notes(facts).collect();
-                facts.push(fact("time", duration(*seconds), ""));
-                heatmaps.push(HeatmapView {
-                    title: title.clone(),
-                    explainer: explainer.clone(),
-                    layer: key("layer").and_then(|name| sources.picture(&record.id, name)),
-                    raw: key("raw").and_then(|name| sources.picture(&record.id, name)),
-                    low: significant(f64::from(range.0)),
-                    high: significant(f64::from(range.1)),
-                    largest: significant(f64::from(range.0.abs().max(range.1.abs()))),
-                    size: format!("{}\u{a0}×\u{a0}{}", size.0, size.1),
-                    signed: range.0 < 0.0,
-                    any_positive: range.1 > 0.0,
-                    facts,
-                });
-            }
-        }
+        shifts.extend(shift(format!("{anchor}-{e}"), record, explanation, sources));
     }
     let others = if classes.len() > 2 && record.scores.len() == classes.len() {
-        let mut order: Vec<usize> = (0..classes.len()).filter(|k| *k != class).collect();
+        let mut order: Vec<usize> = (0..classes.len()).filter(|k| *k != target.class).collect();
         order.sort_by(|a, b| record.scores[*b].total_cmp(&record.scores[*a]));
         order.iter().take(3).map(|&k| fact(&classes[k], score(record.scores[k]), "")).collect()
     } else {
@@ -283,7 +247,7 @@ fn case(
         path: record.path.clone(),
         synthetic: record.synthetic,
         group: record.group.clone(),
-        label: record.label.map(|l| label(l, classes, class, target)),
+        label: record.label.map(|l| label(l, classes, target.class, &target.name)),
         wrong: record.label.is_some_and(|l| l != positive),
         score: score(record.score),
         value: record.score,
@@ -291,7 +255,7 @@ fn case(
         others,
         original: record.pictures.get("original").and_then(|name| sources.picture(&record.id, name)),
         shifts,
-        heatmaps,
+        maps: maps(record, target, sources),
     }
 }
 

@@ -131,7 +131,8 @@ fn the_page_stands_alone_and_shows_every_figure() {
         "f changes its mind at λ = +0.33 σ: from below 0.5 to at or above it.",
         "−0.600",
         "layer</dt>",
-        "raw range",
+        "raw range, large</dt>",
+        "Grad-CAM <span>large, f(x) = <b>0.40</b></span>",
         "0 to 2.00",
         "ground truth <b>large</b>",
         "disagrees with the ground truth",
@@ -146,6 +147,55 @@ fn the_page_stands_alone_and_shows_every_figure() {
     let crossing = html.find("<li class=\"crossing\">").unwrap();
     assert!(html[crossing..].find("data-score=\"0.71\"").unwrap() < 200);
     assert_eq!(html, std::fs::read_to_string(write_report(run.path()).unwrap()).unwrap());
+}
+
+#[test]
+fn many_maps_are_laid_out_by_class_with_their_own_ranges() {
+    let run = tempfile::tempdir().unwrap();
+    put_run(run.path(), &["a"]);
+    let small = || Some(shiftlens_api::Target { class: 0, name: "small".into() });
+    let mut a = case("a", 1);
+    add_map(&mut a, "Saliency", small(), [-4.0, -3.0, -2.0, -1.5]);
+    add_map(&mut a, "Saliency", Some(target()), [-0.25, 0.5, 1.0, 7.5]);
+    add_map(&mut a, "RISE", small(), [0.1, 0.1, 0.2, 0.3]);
+    add_map(&mut a, "Flat", small(), [0.2; 4]);
+    put_case(run.path(), a);
+    let html = std::fs::read_to_string(write_report(run.path()).unwrap()).unwrap();
+    assert!(html.contains("5 heatmaps"));
+    assert_eq!(html.matches("<div class=\"group\">").count(), 2);
+    let groups: Vec<&str> = html.split("<div class=\"group\">").skip(1).collect();
+    // In the order in which the record names classes; the map without a class is the target's.
+    for (group, words, others) in [
+        (
+            groups[0],
+            &["large <span>f(x) = <b>0.40</b>", "Grad-CAM", "0 to 2.00", "−0.250 to 7.50"][..],
+            "raw range, small",
+        ),
+        (
+            groups[1],
+            &[
+                "small <span>f(x) = <b>0.60</b>",
+                "−4.00 to −1.50",
+                "0.100 to 0.300",
+                "<span>0.100</span><span>0.300</span>",
+                "The map is 0.200 everywhere",
+                "RISE",
+            ],
+            "raw range, large",
+        ),
+    ] {
+        assert!(words.iter().all(|w| group.contains(w)), "{words:?} are not all in {group}");
+        assert!(!group.contains(others), "{others} is in {group}");
+    }
+    assert!(groups[1].contains("nothing speaks for small"));
+    assert!(
+        groups[0].contains("<span>≤ 0</span><span>7.50</span>") && groups[0].contains("<span>±7.50</span>")
+    );
+    assert!(!html.contains("said in the title"), "the class stands in the heading, not among the facts");
+    // One slider for all overlays of the case.
+    assert_eq!(html.matches("class=\"opacity\"").count(), 1);
+    let body = html.split_once("<main>").and_then(|(_, b)| b.split_once("<script>")).unwrap().0;
+    assert_eq!(body.matches("aria-pressed=\"true\"").count(), 2, "a button per class");
 }
 
 #[test]
@@ -276,4 +326,5 @@ fn the_table_has_a_row_per_case_and_explanation() {
     assert_eq!(cell(1, "notes"), "layer: /features/conv8/Relu_output_0");
     assert_eq!(cell(0, "notes"), "difference scale: 0.600");
     assert_eq!((cell(2, "case"), cell(2, "score")), ("b", "0.4"));
+    assert_eq!((cell(0, "class"), cell(1, "class"), cell(2, "class")), ("large", "large", ""));
 }

@@ -2,10 +2,10 @@
 
 use super::problem::{At, Located, ManifestError};
 use super::raw::{RawComponent, RawData, RawDirection, RawManifest};
-use super::read::Sink;
+use super::read::{CLASS, Sink, as_class};
 use super::study::{
-    ComponentSpec, DataSpec, DirectionSpec, GroupBy, ImageSource, Kind, LabelBy, LabelSource, Labels, Marks,
-    ReportSpec, Study, folder_of,
+    ClassRef, ComponentSpec, DataSpec, DirectionSpec, GroupBy, ImageSource, Kind, LabelBy, LabelSource,
+    Labels, Marks, ReportSpec, Study, folder_of,
 };
 use super::tree::{Node, Value};
 use crate::nearest::{nearest, suggest};
@@ -193,16 +193,17 @@ impl Checker<'_> {
     }
 
     /// `output.target` of the predictor, for every kind of predictor.
-    fn target(&self) -> (Option<String>, Option<At>) {
+    fn target(&self) -> (Option<ClassRef>, Option<At>) {
         let Some(Node { value: Value::Table(t), .. }) = &self.raw.predictor.output else {
             return (None, None);
         };
         match t.iter().find(|(k, _)| k.name == "target").map(|(_, v)| v) {
-            Some(Node { value: Value::Str(s), at }) => (Some(s.clone()), Some(*at)),
             Some(n) => {
-                let message = format!("`target` in [predictor] is {}, expected a class name", n.kind());
-                self.sink.add(n.at, message, "");
-                (None, Some(n.at))
+                let class = as_class(n);
+                if class.is_none() {
+                    self.sink.add(n.at, format!("`target` in [predictor] is {}, {CLASS}", n.kind()), "");
+                }
+                (class, Some(n.at))
             }
             None => (None, None),
         }
@@ -297,6 +298,7 @@ impl Checker<'_> {
             params,
             input: raw.input.as_ref().map(Node::json),
             output: raw.output.as_ref().map(Node::json),
+            classes: raw.classes.clone(),
             marks: Marks {
                 section: raw.at,
                 kind: raw.kind.at,
@@ -393,6 +395,7 @@ fn default_direction(at: At) -> DirectionSpec {
             params: serde_json::json!({}),
             input: None,
             output: None,
+            classes: Vec::new(),
             marks: Marks { section: at, kind: at, path: None, pin: None, device: None, nodes: Vec::new() },
         },
         labels: LabelSource::Predictor,

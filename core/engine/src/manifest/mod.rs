@@ -17,8 +17,8 @@ mod tree;
 pub use problem::{At, Located, ManifestError, Problem, Sources};
 pub use raw::{RawComponent, RawData, RawDirection, RawLabels, RawManifest};
 pub use study::{
-    ComponentSpec, DataSpec, DirectionSpec, GroupBy, ImageSource, Kind, LabelBy, LabelSource, Labels,
-    ReportSpec, Study,
+    ClassRef, ComponentSpec, DataSpec, DirectionSpec, GroupBy, ImageSource, Kind, LabelBy, LabelSource,
+    Labels, ReportSpec, Study,
 };
 
 #[cfg(test)]

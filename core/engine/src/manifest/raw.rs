@@ -2,6 +2,7 @@
 
 use super::problem::{At, Located, ManifestError, Problem, Sources};
 use super::read::{Sink, Table};
+use super::study::ClassRef;
 use super::tree::{self, Node, Value};
 use std::cell::RefCell;
 use std::path::Path;
@@ -85,6 +86,8 @@ pub struct RawComponent {
     pub output: Option<Node>,
     /// `params`, as they stand.
     pub params: Option<Node>,
+    /// `classes` of an explainer.
+    pub classes: Vec<Located<ClassRef>>,
 }
 
 /// `[direction]`.
@@ -190,9 +193,9 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
             "predictor",
             "a study needs `[predictor]` with `kind = \"onnx\"` and `path = \"classifier.onnx\"`",
         )
-        .and_then(|n| read_component("[predictor]", n, sink, true));
-    let generator = t.node("generator").map(|n| read_component("[generator]", n, sink, true));
-    let encoder = t.node("encoder").map(|n| read_component("[encoder]", n, sink, true));
+        .and_then(|n| read_component("[predictor]", n, sink, Own::InputAndOutput));
+    let generator = t.node("generator").map(|n| read_component("[generator]", n, sink, Own::InputAndOutput));
+    let encoder = t.node("encoder").map(|n| read_component("[encoder]", n, sink, Own::InputAndOutput));
     let direction = t.node("direction").map(|n| read_direction(n, sink));
     let explainers =
         t.required("explainer", "name at least one: `[[explainer]]` with `kind = \"latent-shift\"`");
@@ -269,12 +272,23 @@ fn read_data(node: &Node, sink: &Sink<'_>) -> Option<RawData> {
     Some(RawData { images: images?, labels: flat(labels)?, group_file_name, group_column, limit, synthetic })
 }
 
-fn component_of(section: &str, t: &mut Table<'_>, input_output: bool) -> Option<RawComponent> {
+/// Keys that only some sections have.
+#[derive(Clone, Copy, PartialEq)]
+enum Own {
+    Nothing,
+    InputAndOutput,
+    Classes,
+}
+
+fn component_of(section: &str, t: &mut Table<'_>, own: Own) -> Option<RawComponent> {
     let kind = t.required_string("kind", "a built-in kind, or \"plugin:NAME\" with NAME in [plugins]");
     let (path, sha256, device) = (t.string("path"), t.string("sha256"), t.string("device"));
     let params = t.node("params").cloned();
-    let (input, output) =
-        if input_output { (t.node("input").cloned(), t.node("output").cloned()) } else { (None, None) };
+    let (input, output) = match own {
+        Own::InputAndOutput => (t.node("input").cloned(), t.node("output").cloned()),
+        _ => (None, None),
+    };
+    let classes = if own == Own::Classes { t.classes("classes").unwrap_or_default() } else { Vec::new() };
     Some(RawComponent {
         section: section.into(),
         at: t.at(),
@@ -285,19 +299,20 @@ fn component_of(section: &str, t: &mut Table<'_>, input_output: bool) -> Option<
         input,
         output,
         params,
+        classes,
     })
 }
 
-fn read_component(section: &str, node: &Node, sink: &Sink<'_>, input_output: bool) -> Option<RawComponent> {
+fn read_component(section: &str, node: &Node, sink: &Sink<'_>, own: Own) -> Option<RawComponent> {
     let mut t = Table::new(section, node, sink)?;
-    let component = component_of(section, &mut t, input_output);
+    let component = component_of(section, &mut t, own);
     t.finish();
     component
 }
 
 fn read_direction(node: &Node, sink: &Sink<'_>) -> Option<RawDirection> {
     let mut t = Table::new("[direction]", node, sink)?;
-    let component = component_of("[direction]", &mut t, false);
+    let component = component_of("[direction]", &mut t, Own::Nothing);
     let labels = t.string("labels");
     let (samples, seed) = (t.count("samples", 20), t.count("seed", 0));
     let (holdout, threshold) = (t.number("holdout"), t.number("threshold"));
@@ -310,7 +325,7 @@ fn read_explainers(node: &Node, sink: &Sink<'_>) -> Option<Vec<RawComponent>> {
         Value::Array(a) if !a.is_empty() => a
             .iter()
             .enumerate()
-            .map(|(i, n)| read_component(&format!("[[explainer]] {}", i + 1), n, sink, false))
+            .map(|(i, n)| read_component(&format!("[[explainer]] {}", i + 1), n, sink, Own::Classes))
             .collect(),
         _ => {
             sink.add(

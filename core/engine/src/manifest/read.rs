@@ -1,6 +1,7 @@
 //! Reading typed values out of a table: every key that is asked for is known, every other key is a mistake.
 
 use super::problem::{At, Located, Problem, Sources};
+use super::study::ClassRef;
 use super::tree::{Key, Node, Value};
 use crate::nearest::suggest;
 use std::cell::RefCell;
@@ -138,6 +139,29 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// An optional list of classes, by name or index; each entry that is neither, and an empty list, is a mistake.
+    pub fn classes(&mut self, key: &'static str) -> Option<Vec<Located<ClassRef>>> {
+        let node = self.node(key)?;
+        let Value::Array(entries) = &node.value else {
+            let message = format!("`{key}` in {} is {}, expected a list of classes", self.what, node.kind());
+            self.sink.add(node.at, message, "write it as classes = [\"healthy\", 1]");
+            return None;
+        };
+        if entries.is_empty() {
+            let message = format!("`{key}` in {} names no class", self.what);
+            self.sink.add(node.at, message, "leave it out to explain the target");
+        }
+        let read = |n: &Node| {
+            let value = as_class(n);
+            if value.is_none() {
+                let message = format!("`{key}` in {} has {} as an entry, {CLASS}", self.what, n.kind());
+                self.sink.add(n.at, message, "");
+            }
+            value.map(|value| Located { value, at: n.at })
+        };
+        Some(entries.iter().filter_map(read).collect())
+    }
+
     /// All keys with string values, for tables whose keys are free.
     pub fn free_strings(self) -> Vec<(Located<String>, Located<String>)> {
         let mut out = Vec::new();
@@ -157,6 +181,18 @@ impl<'a> Table<'a> {
                 self.sink.add(k.at, message, suggest(&k.name, &self.asked));
             }
         }
+    }
+}
+
+/// What [`as_class`] takes.
+pub const CLASS: &str = "expected a class name or an index from 0";
+
+/// A class by its name, or by its index.
+pub fn as_class(node: &Node) -> Option<ClassRef> {
+    match &node.value {
+        Value::Str(s) => Some(ClassRef::Name(s.clone())),
+        Value::Int(i) => usize::try_from(*i).ok().map(ClassRef::Index),
+        _ => None,
     }
 }
 

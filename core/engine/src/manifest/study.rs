@@ -1,6 +1,6 @@
 //! A checked manifest.
 
-use super::problem::{At, ManifestError, Sources};
+use super::problem::{At, Located, ManifestError, Sources};
 use super::tree::Node;
 use regex::Regex;
 use serde::Serialize;
@@ -27,8 +27,8 @@ pub struct Study {
     pub explainers: Vec<ComponentSpec>,
     /// What the report is made of.
     pub report: ReportSpec,
-    /// The class to explain, by name; `None` takes the default (see [`crate::registry::Components`]).
-    pub target: Option<String>,
+    /// The class to explain; `None` takes the default (see [`crate::registry::Components`]).
+    pub target: Option<ClassRef>,
     /// What was assumed where the manifest is silent.
     pub remarks: Vec<String>,
     pub(crate) sources: Sources,
@@ -160,6 +160,25 @@ fn as_text<S: serde::Serializer>(r: &Regex, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(r.as_str())
 }
 
+/// A class as a manifest names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ClassRef {
+    /// By name.
+    Name(String),
+    /// By its column among the scores, from 0.
+    Index(usize),
+}
+
+impl std::fmt::Display for ClassRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "\"{name}\""),
+            Self::Index(i) => write!(f, "{i}"),
+        }
+    }
+}
+
 /// A component's kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
@@ -204,6 +223,8 @@ pub struct ComponentSpec {
     pub input: Option<serde_json::Value>,
     /// `output` of a predictor, as it stands.
     pub output: Option<serde_json::Value>,
+    /// Classes that an explainer explains; the study's target alone where it names none. Empty for other roles.
+    pub classes: Vec<Located<ClassRef>>,
     pub(crate) marks: Marks,
 }
 

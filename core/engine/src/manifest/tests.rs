@@ -52,7 +52,7 @@ fn a_good_manifest_becomes_a_study() {
     assert_eq!(s.data.images, ImageSource::Folder("studies/images".into()));
     assert_eq!(s.data.labels.as_ref().unwrap().positive, ["3", "4"]);
     assert_eq!(s.predictor.path.as_deref(), Some(Path::new("studies/classifier.onnx")));
-    assert_eq!(s.target.as_deref(), Some("osteoarthritis"));
+    assert_eq!(s.target, Some(ClassRef::Name("osteoarthritis".into())));
     let d = s.direction.as_ref().unwrap();
     assert_eq!((d.samples, d.seed, d.holdout, d.threshold), (20_000, 7, 0.2, 0.5));
     assert_eq!(s.explainers[1].kind.to_string(), "plugin:gradcam");
@@ -131,6 +131,36 @@ fn every_mistake_has_a_place_and_a_suggestion() {
             "`sha256` is not a sha256 sum",
         ),
         ("name = \"knee osteoarthritis\"", "name = knee", "not TOML"),
+        (
+            "target = \"osteoarthritis\"",
+            "target = 0.5",
+            "`target` in [predictor] is a number, expected a class name or an index from 0",
+        ),
+        (
+            "target = \"osteoarthritis\"",
+            "target = -1",
+            "`target` in [predictor] is an integer, expected a class name",
+        ),
+        (
+            "kind = \"plugin:gradcam\"",
+            "kind = \"plugin:gradcam\"\nclasses = \"healthy\"",
+            "study.toml:28:11: `classes` in [[explainer]] 2 is a string, expected a list of classes",
+        ),
+        (
+            "kind = \"plugin:gradcam\"",
+            "kind = \"plugin:gradcam\"\nclasses = []",
+            "names no class (leave it out",
+        ),
+        (
+            "kind = \"plugin:gradcam\"",
+            "kind = \"plugin:gradcam\"\nclasses = [\"healthy\", true]",
+            "study.toml:28:23: `classes` in [[explainer]] 2 has true or false as an entry",
+        ),
+        (
+            "kind = \"stylegan2\"",
+            "kind = \"stylegan2\"\nclasses = [1]",
+            "unknown key `classes` in [generator]",
+        ),
     ];
     for (from, to, expected) in cases {
         let message = mistake(from, to);
@@ -177,6 +207,20 @@ fn overrides_are_checked_like_the_file() {
     assert!(message("direction").contains("without `=`"));
     assert!(message("explainer.7.kind=onnx").contains("no entry of this array"));
     assert!(message("name.first=x").contains("cannot be set inside a string"));
+}
+
+#[test]
+fn classes_go_by_name_or_index() {
+    let s = open(GOOD, &["explainer.1.classes=[\"healthy\", 1]", "predictor.output.target=0"]).unwrap();
+    assert_eq!(s.target, Some(ClassRef::Index(0)));
+    let classes: Vec<&ClassRef> = s.explainers[1].classes.iter().map(|c| &c.value).collect();
+    assert_eq!(classes, [&ClassRef::Name("healthy".into()), &ClassRef::Index(1)]);
+    assert!(s.explainers[0].classes.is_empty());
+    let message = open(GOOD, &["explainer.1.classes=[1.5]"]).unwrap_err().to_string();
+    assert!(
+        message.contains("--set:1:22: `classes` in [[explainer]] 2 has a number as an entry"),
+        "{message}"
+    );
 }
 
 #[test]

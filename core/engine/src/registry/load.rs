@@ -3,7 +3,6 @@
 use super::plugins::{FromPlugin, Libraries};
 use super::{Ambient, DIRECTIONS, ENCODERS, EXPLAINERS, Entry, GENERATORS, Made, PREDICTORS};
 use crate::manifest::{ComponentSpec, Kind, ManifestError, Study};
-use crate::nearest::suggest;
 use sha2::{Digest, Sha256};
 use shiftlens_api::record::ComponentRecord;
 use shiftlens_api::{DirectionFinder, Encoder, Error, Explainer, Generator, Predictor, Result, Target};
@@ -17,8 +16,10 @@ pub struct Components {
     pub latent: Option<LatentParts>,
     /// In the manifest's order.
     pub explainers: Vec<Box<dyn Explainer>>,
-    /// The explained class.
+    /// The study's class: what a direction is fitted to, and what an explainer explains that names no other.
     pub target: Target,
+    /// The classes that each explainer explains, in the manifest's order.
+    pub explained: Vec<Vec<Target>>,
     /// All class names.
     pub classes: Vec<String>,
     /// What was loaded.
@@ -181,36 +182,23 @@ impl Study {
             .collect::<Result<Vec<_>, _>>()?;
         let classes = predictor.info().classes;
         let (target, assumed) = self.pick_target(&classes)?;
-        let (records, mut remarks) = (l.records, l.remarks);
+        let explained = self.explained(&classes, &target)?;
+        let (mut records, mut remarks) = (l.records, l.remarks);
+        let of_explainers = records.iter_mut().filter(|r| r.role == "explainer");
+        for ((record, spec), classes) in of_explainers.zip(&self.explainers).zip(&explained) {
+            if !spec.classes.is_empty() {
+                let names: Vec<&str> = classes.iter().map(|c| c.name.as_str()).collect();
+                record.detail = format!("explains: {}", names.join(", "));
+            }
+        }
         // An ONNX predictor says so itself.
         if !remarks.iter().any(|r| r.contains("output.target")) {
             remarks.extend(assumed);
         }
-        let mut c = Components { predictor, latent, explainers, target, classes, records, remarks };
+        let mut c =
+            Components { predictor, latent, explainers, target, explained, classes, records, remarks };
         self.try_out(&mut c)?;
         Ok(c)
-    }
-
-    fn pick_target(&self, classes: &[String]) -> Result<(Target, Option<String>), ManifestError> {
-        let at = self.target_at.unwrap_or(self.predictor.marks.section);
-        let (class, remark) = match (&self.target, classes.len()) {
-            (Some(name), _) => match classes.iter().position(|c| c == name) {
-                Some(i) => (i, None),
-                None => {
-                    let names: Vec<&str> = classes.iter().map(String::as_str).collect();
-                    let message = format!("`target` is \"{name}\", no class of the predictor");
-                    return Err(self.problem(at, message, suggest(name, &names)));
-                }
-            },
-            (None, 1) => (0, None),
-            (None, 2) => (1, Some(format!("no target class named: explaining \"{}\"", classes[1]))),
-            (None, n) => {
-                let message = format!("the predictor has {n} classes: name the one to explain");
-                let help = format!("output = {{ target = \"NAME\" }} with one of: {}", classes.join(", "));
-                return Err(self.problem(at, message, help));
-            }
-        };
-        Ok((Target { class, name: classes[class].clone() }, remark))
     }
 
     /// One sample through G, f and E: shapes must fit before hours of work start.

@@ -3,6 +3,7 @@
 //! A built-in kind is added by one line in its table. Each component decodes its own `params` and refuses unknown
 //! keys ([`decode`]).
 
+mod classes;
 mod load;
 mod onnx;
 mod plugins;

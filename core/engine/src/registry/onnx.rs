@@ -37,19 +37,31 @@ fn config<C: DeserializeOwned>(spec: &ComponentSpec) -> Result<C> {
     C::deserialize(Value::Object(all)).map_err(|e| Error::Invalid(e.to_string()))
 }
 
+/// A predictor's configuration. The target is the engine's business: it knows the place of the key, and takes an index
+/// as well as a name.
+fn predictor_config(spec: &ComponentSpec) -> Result<PredictorConfig> {
+    let mut spec = spec.clone();
+    if let Some(Value::Object(output)) = &mut spec.output {
+        output.remove("target");
+    }
+    config(&spec)
+}
+
 /// Which backend really runs, and what a user must know about that choice.
 fn backend() -> Result<(String, Vec<String>)> {
     Ok((backend_name()?.to_owned(), backend_notes()?.to_vec()))
 }
 
 pub(super) fn check_predictor(spec: &ComponentSpec) -> Result<()> {
-    config::<PredictorConfig>(spec).map(|_| ())
+    predictor_config(spec).map(|_| ())
 }
 
 pub(super) fn predictor(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Predictor>> {
-    let p = OnnxPredictor::load(&config(spec)?)?;
+    let p = OnnxPredictor::load(&predictor_config(spec)?)?;
     let (backend, mut remarks) = backend()?;
-    remarks.extend(p.inferred().iter().map(|i| format!("predictor: {i}")));
+    let named = spec.output.as_ref().is_some_and(|o| o.get("target").is_some());
+    let inferred = p.inferred().iter().filter(|i| !(named && i.starts_with("output.target")));
+    remarks.extend(inferred.map(|i| format!("predictor: {i}")));
     Ok(Made { component: Box::new(p), backend, remarks })
 }
 

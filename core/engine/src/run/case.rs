@@ -7,7 +7,7 @@ use crate::registry::hex;
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
 use shiftlens_api::record::{Case, CaseWriter, ExplanationRecord, RECORD_SCHEMA};
-use shiftlens_api::{Error, Explanation, Images, Result, resize};
+use shiftlens_api::{Error, Explanation, Images, Result, Target, resize};
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -22,8 +22,27 @@ pub struct Explained {
     pub index: usize,
     /// f's scores.
     pub scores: Vec<f32>,
-    /// Explanation, index of its explainer, seconds.
-    pub explanations: Vec<(Explanation, usize, f64)>,
+    /// In the order of the explainers, then of their classes.
+    pub explanations: Vec<Made>,
+}
+
+/// One explanation and where it comes from.
+pub struct Made {
+    /// What was answered.
+    pub explanation: Explanation,
+    /// Index of its explainer.
+    pub explainer: usize,
+    /// The class that it is about.
+    pub class: Target,
+    /// Seconds it took for this image.
+    pub seconds: f64,
+}
+
+/// The notes of an explanation, its class among them.
+fn notes_with_class(notes: &[(String, String)], class: &Target) -> Vec<(String, String)> {
+    let said = notes.iter().any(|(key, _)| key == "class");
+    let class = (!said).then(|| ("class".to_owned(), class.name.clone()));
+    class.into_iter().chain(notes.iter().cloned()).collect()
 }
 
 /// Reads an image, and the sha256 of its file.
@@ -48,27 +67,23 @@ pub fn shown(path: &Path) -> String {
 }
 
 /// The records of all explanations; the writer fills in the pictures.
-pub fn records(
-    e: &Explained,
-    x: &Images,
-    score: f32,
-    threshold: f32,
-    kinds: &[String],
-) -> Vec<ExplanationRecord> {
+pub fn records(e: &Explained, x: &Images, threshold: f32, kinds: &[String]) -> Vec<ExplanationRecord> {
     e.explanations
         .iter()
-        .map(|(explanation, which, seconds)| match explanation {
+        .map(|Made { explanation, explainer, class, seconds }| match explanation {
             Explanation::Heatmap { title, map, notes } => ExplanationRecord::Heatmap {
-                explainer: kinds[*which].clone(),
+                explainer: kinds[*explainer].clone(),
+                class: Some(class.clone()),
                 title: title.clone(),
                 range: map.range(),
                 size: map.size(),
-                notes: notes.clone(),
+                notes: notes_with_class(notes, class),
                 picture: None,
                 seconds: *seconds,
             },
             Explanation::Shift { title, series, notes } => ExplanationRecord::Shift {
-                explainer: kinds[*which].clone(),
+                explainer: kinds[*explainer].clone(),
+                class: Some(class.clone()),
                 title: title.clone(),
                 lambdas: series.lambdas.clone(),
                 scores: series.scores.clone(),
@@ -76,9 +91,9 @@ pub fn records(
                 latent_score: series.latent_score,
                 flip: flip(&series.lambdas, &series.scores, threshold),
                 spearman: monotony(series).map(|v| v as f32),
-                reconstruction_gap: (score - series.scores[series.origin]).abs(),
+                reconstruction_gap: (e.scores[class.class] - series.scores[series.origin]).abs(),
                 reconstruction_l1: l1(x, &series.images, series.origin),
-                notes: notes.clone(),
+                notes: notes_with_class(notes, class),
                 pictures: Vec::new(),
                 animation: None,
                 difference: None,

@@ -1,9 +1,10 @@
 //! The study's figures, from the records of its cases.
 
 use crate::metrics::{auc, mean, median};
+use shiftlens_api::Target;
 use shiftlens_api::record::{CaseRecord, ExplanationRecord, Metric, Metrics};
 
-/// The first shift series of a case: flip, Spearman, |f(x) - f(G(E(x)))|, pixel difference.
+/// The first shift series of a case about the target: flip, Spearman, |f(x) - f(G(E(x)))|, pixel difference.
 struct Shift {
     flip: Option<f32>,
     spearman: Option<f32>,
@@ -11,8 +12,8 @@ struct Shift {
     l1: f32,
 }
 
-fn shift(case: &CaseRecord) -> Option<Shift> {
-    case.explanations.iter().find_map(|e| match e {
+fn shift(case: &CaseRecord, target: &Target) -> Option<Shift> {
+    case.explanations.iter().filter(|e| e.is_about(target)).find_map(|e| match e {
         ExplanationRecord::Shift { flip, spearman, reconstruction_gap, reconstruction_l1, .. } => {
             Some(Shift { flip: *flip, spearman: *spearman, gap: *reconstruction_gap, l1: *reconstruction_l1 })
         }
@@ -21,8 +22,8 @@ fn shift(case: &CaseRecord) -> Option<Shift> {
 }
 
 /// All figures; a figure that cannot be had (no labels, one class) has no value. `latent` holds each case's value that
-/// the latent classifier c(E(x)) rises with, `threshold` is f's.
-pub fn figures(cases: &[CaseRecord], latent: &[Option<f64>], threshold: f32) -> Metrics {
+/// the latent classifier c(E(x)) rises with, `threshold` is f's, `target` the study's class.
+pub fn figures(cases: &[CaseRecord], latent: &[Option<f64>], threshold: f32, target: &Target) -> Metrics {
     let mut metrics = Metrics::default();
     let mut add = |name: &str, title: &str, value: Option<f64>, n: usize| {
         metrics.values.insert(name.into(), Metric { title: title.into(), value, n });
@@ -34,7 +35,7 @@ pub fn figures(cases: &[CaseRecord], latent: &[Option<f64>], threshold: f32) -> 
     let of_f: Vec<(f64, bool)> = cases.iter().filter_map(|c| Some((f64::from(c.score), c.label?))).collect();
     add("auc_f", "AUC of f against the labels", ranked(&of_f), of_f.len());
 
-    let shifts: Vec<Shift> = cases.iter().filter_map(shift).collect();
+    let shifts: Vec<Shift> = cases.iter().filter_map(|c| shift(c, target)).collect();
     if shifts.is_empty() {
         return metrics;
     }
@@ -60,6 +61,10 @@ pub fn figures(cases: &[CaseRecord], latent: &[Option<f64>], threshold: f32) -> 
 mod tests {
     use super::*;
 
+    fn target() -> Target {
+        Target { class: 1, name: "present".into() }
+    }
+
     fn case(score: f32, label: Option<bool>, latent: f32, flip: Option<f32>) -> CaseRecord {
         CaseRecord {
             schema: 1,
@@ -72,6 +77,7 @@ mod tests {
             score,
             explanations: vec![ExplanationRecord::Shift {
                 explainer: "latent-shift".into(),
+                class: None,
                 title: String::new(),
                 lambdas: vec![],
                 scores: vec![],
@@ -100,7 +106,7 @@ mod tests {
             case(0.1, None, 0.1, Some(1.0)),
         ];
         let latent = [Some(0.8), Some(0.3), Some(0.2), Some(0.1)];
-        let m = figures(&cases, &latent, 0.5).values;
+        let m = figures(&cases, &latent, 0.5, &target()).values;
         let get = |name: &str| (m[name].value, m[name].n);
         assert_eq!(get("auc_f"), (Some(1.0), 3));
         assert_eq!(get("auc_latent_vs_label"), (Some(0.5), 3));
@@ -108,6 +114,13 @@ mod tests {
         assert_eq!(get("crossing_share"), (Some(0.75), 4));
         assert_eq!(get("spearman_median").0, Some(f64::from(0.2f32) / 2.0 + f64::from(0.3f32) / 2.0));
         assert_eq!(get("reconstruction_gap_mean"), (Some(0.25), 4));
-        assert_eq!(figures(&[], &[], 0.5).values["auc_f"].value, None);
+        // A series about another class is no figure of the target's.
+        let mut other = cases.to_vec();
+        if let ExplanationRecord::Shift { class, .. } = &mut other[0].explanations[0] {
+            *class = Some(Target { class: 0, name: "absent".into() });
+        }
+        let m = figures(&other, &latent, 0.5, &target()).values;
+        assert_eq!(m["crossing_share"].n, 3);
+        assert_eq!(figures(&[], &[], 0.5, &target()).values["auc_f"].value, None);
     }
 }

@@ -33,8 +33,19 @@ pub fn resolved(study: &Study, parts: &Components) -> Value {
             "threshold": d.threshold,
         })
     });
-    let explainers: Vec<Value> =
-        study.explainers.iter().enumerate().map(|(i, e)| component(e, parts, i)).collect();
+    let explainers: Vec<Value> = study
+        .explainers
+        .iter()
+        .enumerate()
+        .map(|(i, e)| {
+            let mut v = component(e, parts, i);
+            // Named or not, the same classes are the same run.
+            if parts.explained[i] != std::slice::from_ref(&parts.target) {
+                v["classes"] = json!(parts.explained[i]);
+            }
+            v
+        })
+        .collect();
     json!({
         "schema": 1,
         "version": env!("CARGO_PKG_VERSION"),

@@ -7,8 +7,12 @@
 //! killed run loses at most the cases in flight, and a second start with the same fingerprint goes on. Images are
 //! explained in chunks whose borders depend on the list alone, so that a resumed run computes every number exactly as
 //! one that was never stopped.
+//!
+//! An explainer runs once for each of its classes. The latent space is lent to it for the study's target only, because
+//! the direction is fitted to the target's score.
 
 mod case;
+mod explain;
 mod figures;
 mod fingerprint;
 mod folder;
@@ -21,10 +25,11 @@ use crate::direction::{self, Found, Plan};
 use crate::manifest::{LabelSource, Study};
 use crate::registry::Components;
 use case::{Explained, finished, write_case};
+use explain::explain_group;
 use shiftlens_api::record::{
     Case, CaseRecord, CaseWriter, ExplanationRecord, FailureRecord, Metrics, RECORD_SCHEMA, RunRecord,
 };
-use shiftlens_api::{Context, Error, Images, LatentCodes, LatentSpace, Level, Monitor, Result};
+use shiftlens_api::{Error, Images, LatentCodes, Level, Monitor, Result, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -143,8 +148,11 @@ pub fn run(
         }
     }
     let threshold = study.direction.as_ref().map_or(0.5, |d| d.threshold);
-    let latent = cases.iter().map(|c| latent_rank(&folder, c, found.as_ref())).collect::<Result<Vec<_>>>()?;
-    let metrics = figures(&cases, &latent, threshold);
+    let latent = cases
+        .iter()
+        .map(|c| latent_rank(&folder, c, found.as_ref(), &parts.target))
+        .collect::<Result<Vec<_>>>()?;
+    let metrics = figures(&cases, &latent, threshold, &parts.target);
     folder.write_json("metrics.json", &metrics)?;
     record.cases = cases.into_iter().map(|c| c.id).collect();
     record.failures = failures.into_iter().map(|(_, f)| f).collect();
@@ -162,10 +170,16 @@ pub fn run(
     })
 }
 
-/// `<E(x), α>` of a case's first series. The latent classifier is monotone in it, and it does not saturate as the
+/// `<E(x), α>` of a case's first series about the target. The latent classifier is monotone in it, and it does not saturate as the
 /// probability does, so figures that rank cases use it.
-fn latent_rank(folder: &RunFolder, case: &CaseRecord, found: Option<&Found>) -> Result<Option<f64>> {
-    let first = case.explanations.iter().position(|e| matches!(e, ExplanationRecord::Shift { .. }));
+fn latent_rank(
+    folder: &RunFolder,
+    case: &CaseRecord,
+    found: Option<&Found>,
+    target: &Target,
+) -> Result<Option<f64>> {
+    let shift = |e: &ExplanationRecord| matches!(e, ExplanationRecord::Shift { .. }) && e.is_about(target);
+    let first = case.explanations.iter().position(shift);
     let (Some(first), Some(found)) = (first, found) else { return Ok(None) };
     let code = case::read_code(&folder.case(&case.id), first)?;
     let alpha = found.direction.alpha();
@@ -384,7 +398,7 @@ fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Expl
     let kinds: Vec<String> = study.explainers.iter().map(|e| e.kind.to_string()).collect();
     let score = e.scores[parts.target.class];
     let threshold = study.direction.as_ref().map_or(0.5, |d| d.threshold);
-    let records = case::records(&e, x, score, threshold, &kinds);
+    let records = case::records(&e, x, threshold, &kinds);
     let record = CaseRecord {
         schema: RECORD_SCHEMA,
         id: item.id.clone(),
@@ -397,85 +411,8 @@ fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Expl
         explanations: records,
         pictures: BTreeMap::new(),
     };
-    let explanations = e.explanations.into_iter().map(|(e, ..)| e).collect();
+    let explanations = e.explanations.into_iter().map(|made| made.explanation).collect();
     Case { id: item.id.clone(), image: x.clone(), explanations, record }
-}
-
-type Answers = Vec<(usize, Result<Explained>)>;
-
-/// Explains images of one shape together; if that fails, one by one, so that only the culprit fails.
-fn explain_group(
-    study: &Study,
-    parts: &mut Components,
-    found: Option<&Found>,
-    group: &[(usize, Images, String)],
-    monitor: &dyn Monitor,
-) -> Result<Answers> {
-    let images: Vec<Images> = group.iter().map(|(_, x, _)| x.clone()).collect();
-    match explain(study, parts, found, &Images::concat(&images)?, monitor) {
-        Ok(all) => Ok(group.iter().zip(all).map(|((i, ..), e)| (*i, Ok(e))).collect()),
-        Err(Error::Cancelled) => Err(Error::Cancelled),
-        Err(e) if group.len() == 1 => Ok(vec![(group[0].0, Err(e))]),
-        Err(_) => {
-            let mut out = Vec::new();
-            for (index, (i, x, _)) in group.iter().enumerate() {
-                let answer = match explain(study, parts, found, x, monitor) {
-                    Err(Error::Cancelled) => return Err(Error::Cancelled),
-                    answer => answer.map(|mut all| Explained { index, ..all.swap_remove(0) }),
-                };
-                out.push((*i, answer));
-            }
-            Ok(out)
-        }
-    }
-}
-
-fn explain(
-    study: &Study,
-    parts: &mut Components,
-    found: Option<&Found>,
-    x: &Images,
-    monitor: &dyn Monitor,
-) -> Result<Vec<Explained>> {
-    let n = x.len();
-    let scores = parts.predictor.predict(x)?;
-    if scores.shape() != [n, parts.classes.len()] {
-        return Err(Error::Shape {
-            what: "scores from the predictor".into(),
-            expected: format!("[{n}, {}]", parts.classes.len()),
-            found: scores.shape().to_vec(),
-        });
-    }
-    let mut all: Vec<Explained> = (0..n)
-        .map(|index| Explained { index, scores: scores.row(index).to_vec(), explanations: Vec::new() })
-        .collect();
-    for (which, explainer) in parts.explainers.iter_mut().enumerate() {
-        let started = Instant::now();
-        let latent = match (&mut parts.latent, found) {
-            (Some(l), Some(found)) => Some(LatentSpace {
-                generator: l.generator.as_mut(),
-                encoder: l.encoder.as_mut(),
-                direction: &found.direction,
-            }),
-            _ => None,
-        };
-        let seed = study.direction.as_ref().map_or(0, |d| d.seed);
-        let mut cx = Context { predictor: parts.predictor.as_mut(), latent, monitor, seed };
-        let kind = &study.explainers[which].kind;
-        let answers = explainer.explain(&mut cx, x, &parts.target).map_err(|e| match e {
-            Error::Cancelled => Error::Cancelled,
-            e => Error::component(format!("explainer {kind}"), e),
-        })?;
-        if answers.len() != n {
-            let message = format!("answered for {} images, {n} were asked", answers.len());
-            return Err(Error::component(format!("explainer {kind}"), message));
-        }
-        let seconds = started.elapsed().as_secs_f64() / n as f64;
-        for (e, answer) in all.iter_mut().zip(answers) {
-            e.explanations.extend(answer.into_iter().map(|a| (a, which, seconds)));
-        }
-    }
-    Ok(all)
 }
 
 #[cfg(test)]

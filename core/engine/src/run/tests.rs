@@ -4,7 +4,7 @@ use crate::manifest::RawManifest;
 use crate::registry::LatentParts;
 use crate::testing::{LinearEncoder, LinearGenerator, PixelPredictor, SIDE};
 use shiftlens_api::record::AuditRecord;
-use shiftlens_api::{Explainer, Explanation, Generator, Heatmap, Predictor, Silent, Target};
+use shiftlens_api::{Context, Explainer, Explanation, Generator, Heatmap, Predictor, Silent, Target};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -93,11 +93,16 @@ fn parts(predictor: impl Predictor + 'static) -> Components {
             finder: Box::new(crate::direction::Logistic::new(Default::default())),
         }),
         explainers: vec![Box::new(LatentShift::new(params)), Box::new(Mirror)],
-        target: Target { class: 1, name: "present".into() },
+        target: target(),
+        explained: vec![vec![target()], vec![target()]],
         classes: vec!["absent".into(), "present".into()],
         records: vec![],
         remarks: vec![],
     }
+}
+
+fn target() -> Target {
+    Target { class: 1, name: "present".into() }
 }
 
 const F: PixelPredictor = PixelPredictor { gain: 3.0, bias: 0.0 };
@@ -338,4 +343,57 @@ fn cancelling_keeps_what_is_done() {
     assert!(matches!(stopped, Err(Error::Cancelled)));
     let outcome = p.run_with(parts(F), &p.out("a"), &Counter::default()).unwrap();
     assert_eq!((outcome.done, outcome.resumed), (12, 5));
+}
+
+#[test]
+fn an_explainer_of_several_classes_runs_for_each() {
+    let p = place();
+    let other = Target { class: 0, name: "absent".into() };
+    let mut all = parts(F);
+    all.explained[1] = vec![other.clone(), target()];
+    p.run_with(all, &p.out("a"), &Counter::default()).unwrap();
+    let record = folder::read_json::<CaseRecord>(&p.dir.path().join("a/cases/k03/case.json")).unwrap();
+    let about: Vec<&Target> = record.explanations.iter().map(|e| e.class().unwrap()).collect();
+    assert_eq!(about, [&target(), &other, &target()]);
+    for (e, class) in record.explanations.iter().zip(about) {
+        let (ExplanationRecord::Heatmap { notes, .. } | ExplanationRecord::Shift { notes, .. }) = e;
+        assert_eq!(notes[0], ("class".to_owned(), class.name.clone()));
+    }
+    let arrays = case::read_arrays(&p.dir.path().join("a/cases/k03/arrays.safetensors")).unwrap();
+    assert!(arrays.contains_key("heatmap.1") && arrays.contains_key("heatmap.2"));
+
+    // Other classes are another run; the target by its name is the same one.
+    let message = p.run_with(parts(F), &p.out("a"), &Counter::default()).unwrap_err().to_string();
+    assert!(message.contains("differs in explainer"), "{message}");
+}
+
+#[test]
+fn the_latent_space_is_lent_for_the_target_only() {
+    let p = place();
+    let mut all = parts(F);
+    // A latent shift that no check has kept from another class.
+    all.explained[0] = vec![Target { class: 0, name: "absent".into() }];
+    let outcome = p.run_with(all, &p.out("a"), &Counter::default()).unwrap();
+    assert_eq!((outcome.done, outcome.failures.len()), (0, 12));
+    let error = &outcome.failures[0].error;
+    assert!(
+        error.contains("class \"absent\"") && error.contains("for the target \"present\" only"),
+        "{error}"
+    );
+}
+
+#[test]
+fn records_without_a_class_are_about_the_target() {
+    let p = place();
+    p.run_with(parts(F), &p.out("a"), &Counter::default()).unwrap();
+    let path = p.dir.path().join("a/cases/k03/case.json");
+    let mut old: serde_json::Value = folder::read_json(&path).unwrap();
+    for e in old["explanations"].as_array_mut().unwrap() {
+        assert!(e.as_object_mut().unwrap().remove("class").is_some());
+    }
+    let record: CaseRecord = serde_json::from_value(old.clone()).unwrap();
+    assert!(record.explanations.iter().all(|e| e.class().is_none() && e.is_about(&target())));
+    // As an older version left it: the case is finished all the same.
+    std::fs::write(&path, old.to_string()).unwrap();
+    assert_eq!(p.run_with(parts(F), &p.out("a"), &Counter::default()).unwrap().resumed, 12);
 }

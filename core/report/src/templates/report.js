@@ -15,9 +15,11 @@
 
   for (const shift of all(document, ".shift")) series(shift);
   for (const input of all(document, "input.opacity")) {
-    const layer = input.closest("figure").querySelector(".layer");
-    input.addEventListener("input", () => { if (layer) layer.style.opacity = input.value / 100; });
+    const layers = all(input.closest(".overlay"), ".layer");
+    input.addEventListener("input", () => { for (const layer of layers) layer.style.opacity = input.value / 100; });
   }
+  for (const maps of all(document, ".maps")) classes(maps);
+  for (const article of all(document, "article.case")) pointer(article);
   overview(document.getElementById("overview"));
 
   // The slider, the strip's pictures and the chart's ring show one and the same step.
@@ -75,6 +77,34 @@
       });
     });
     show(Number(shift.dataset.origin));
+  }
+
+  // A button per class shows and hides the maps about it.
+  function classes(maps) {
+    const groups = all(maps, ".group");
+    for (const button of all(maps, ".classes button")) {
+      button.addEventListener("click", () => {
+        const shown = button.getAttribute("aria-pressed") !== "true";
+        button.setAttribute("aria-pressed", shown);
+        groups[Number(button.dataset.group)].hidden = !shown;
+      });
+    }
+  }
+
+  // The place under the pointer is marked in the image and in all its maps.
+  function pointer(article) {
+    const stacks = all(article, ".stack");
+    if (stacks.length < 2) return;
+    const marks = stacks.map((stack) => stack.appendChild(Object.assign(document.createElement("i"), { className: "mark" })));
+    for (const stack of stacks) {
+      stack.addEventListener("pointermove", (event) => {
+        const box = stack.getBoundingClientRect();
+        const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+        for (const mark of marks) { mark.style.left = 100 * x + "%"; mark.style.top = 100 * y + "%"; }
+        article.classList.add("pointing");
+      });
+      stack.addEventListener("pointerleave", () => article.classList.remove("pointing"));
+    }
   }
 
   // A click on a column's head sorts by it, a second one the other way round; unknown values stay last.

@@ -22,6 +22,27 @@ pub fn disc(c: usize, side: usize, r: f32) -> Images {
     Images::new([1, c, side, side], data.collect()).unwrap()
 }
 
+/// The class that the run is about.
+pub fn target() -> Target {
+    Target { class: 1, name: "large".into() }
+}
+
+/// Adds a heatmap about a class to a case.
+pub fn add_map(case: &mut Case, title: &str, class: Option<Target>, values: [f32; 4]) {
+    let map = Heatmap::new(2, 2, values.to_vec()).unwrap();
+    case.record.explanations.push(ExplanationRecord::Heatmap {
+        explainer: "plugin:attribution".into(),
+        class,
+        title: title.into(),
+        range: map.range(),
+        size: map.size(),
+        notes: vec![("class".into(), "said in the title".into())],
+        picture: None,
+        seconds: 0.01,
+    });
+    case.explanations.push(Explanation::Heatmap { title: title.into(), map, notes: vec![] });
+}
+
 /// A case with one shift of five steps and one heatmap.
 pub fn case(id: &str, channels: usize) -> Case {
     let radii = [0.3, 0.4, 0.5, 0.6, 0.7];
@@ -47,6 +68,7 @@ pub fn case(id: &str, channels: usize) -> Case {
         explanations: vec![
             ExplanationRecord::Shift {
                 explainer: "latent-shift".into(),
+                class: Some(target()),
                 title: "Latent shift".into(),
                 lambdas: LAMBDAS.to_vec(),
                 scores: SCORES.to_vec(),
@@ -64,6 +86,7 @@ pub fn case(id: &str, channels: usize) -> Case {
             },
             ExplanationRecord::Heatmap {
                 explainer: "plugin:gradcam".into(),
+                class: None,
                 title: "Grad-CAM".into(),
                 range: (0.0, 2.0),
                 size: (2, 2),
@@ -115,7 +138,7 @@ pub fn put_run(run: &Path, cases: &[&str]) -> RunRecord {
         complete: true,
         manifest: serde_json::json!({ "schema": 1, "name": "discs" }),
         fingerprint: "fedcba9876543210".repeat(4),
-        target: Target { class: 1, name: "large".into() },
+        target: target(),
         classes: vec!["small".into(), "large".into()],
         components: vec![
             component("predictor", "onnx", Some("discs.onnx")),

@@ -1,0 +1,100 @@
+//! What the templates see of heatmaps.
+
+use crate::number::{duration, score, significant};
+use crate::page::{Picture, Sources};
+use crate::view::{Fact, fact, notes};
+use serde::Serialize;
+use shiftlens_api::Target;
+use shiftlens_api::record::{CaseRecord, ExplanationRecord};
+
+/// Up to this many maps stand beside the image, each in full; more are laid out as a table of small ones.
+const FEW: usize = 2;
+
+/// All maps of a case.
+#[derive(Serialize)]
+pub(crate) struct MapsView {
+    /// They stand beside the image.
+    few: bool,
+    count: usize,
+    /// By class, in the order in which the record names them.
+    groups: Vec<GroupView>,
+}
+
+/// The maps about one class.
+#[derive(Serialize)]
+struct GroupView {
+    class: String,
+    /// f's score of that class.
+    score: Option<String>,
+    maps: Vec<HeatmapView>,
+}
+
+#[derive(Serialize)]
+struct HeatmapView {
+    title: String,
+    explainer: String,
+    class: String,
+    layer: Option<Picture>,
+    raw: Option<Picture>,
+    /// The value where the colours over the image begin.
+    floor: String,
+    /// The raw map's smallest and largest value.
+    low: String,
+    high: String,
+    largest: String,
+    size: String,
+    signed: bool,
+    any_positive: bool,
+    flat: bool,
+    facts: Vec<Fact>,
+}
+
+impl MapsView {
+    /// True if the case has no map.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// The view of a case's maps; `target` is meant where a record names no class.
+pub(crate) fn maps(record: &CaseRecord, target: &Target, sources: &mut Sources) -> MapsView {
+    let mut groups: Vec<(Target, GroupView)> = Vec::new();
+    let mut count = 0;
+    for (e, explanation) in record.explanations.iter().enumerate() {
+        let ExplanationRecord::Heatmap { explainer, title, range, size, notes: said, seconds, .. } =
+            explanation
+        else {
+            continue;
+        };
+        count += 1;
+        let class = explanation.class().unwrap_or(target);
+        let key = |part| record.pictures.get(&format!("heatmap-{e}-{part}"));
+        let mut facts: Vec<Fact> = notes(said).filter(|f| f.key != "class").collect();
+        facts.push(fact("time", duration(*seconds), ""));
+        let view = HeatmapView {
+            title: title.clone(),
+            explainer: explainer.clone(),
+            class: class.name.clone(),
+            layer: key("layer").and_then(|name| sources.picture(&record.id, name)),
+            raw: key("raw").and_then(|name| sources.picture(&record.id, name)),
+            floor: if range.0 < 0.0 { "≤ 0".into() } else { significant(f64::from(range.0)) },
+            low: significant(f64::from(range.0)),
+            high: significant(f64::from(range.1)),
+            largest: significant(f64::from(range.0.abs().max(range.1.abs()))),
+            size: format!("{}\u{a0}×\u{a0}{}", size.0, size.1),
+            signed: range.0 < 0.0,
+            any_positive: range.1 > 0.0,
+            flat: range.0 == range.1,
+            facts,
+        };
+        match groups.iter_mut().find(|(c, _)| c == class) {
+            Some((_, group)) => group.maps.push(view),
+            None => {
+                let score = record.scores.get(class.class).map(|s| score(*s));
+                groups
+                    .push((class.clone(), GroupView { class: class.name.clone(), score, maps: vec![view] }));
+            }
+        }
+    }
+    MapsView { few: count <= FEW, count, groups: groups.into_iter().map(|(_, g)| g).collect() }
+}
