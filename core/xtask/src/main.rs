@@ -1,5 +1,6 @@
-//! Workspace tasks: `cargo xtask setup | demo | test | tidy`.
+//! Workspace tasks: `cargo xtask setup | demo | test | bench-gradcam | tidy`.
 
+mod bench;
 mod demo;
 mod setup;
 mod shell;
@@ -18,6 +19,11 @@ Tasks of the Shiftlens workspace: cargo xtask TASK
             --limit N      at most N images, evenly spread over the folder
             --out DIR      the run's folder (default: runs/knee)
   test    format, lints, build, tests, doctests, tidiness: everything that must pass
+  bench-gradcam
+          Grad-CAM against pytorch-grad-cam; the Python needs torch, torchvision, onnx and grad-cam
+            --python PYTHON   which Python (default: python3)
+            --memory N        instead: resident memory over N images
+            --models, --batches, --rounds, --threads   see core/cli/benches/gradcam.rs
   tidy    the rules of core/ARCHITECTURE.md that can be checked mechanically
 ";
 
@@ -34,6 +40,7 @@ fn main() -> ExitCode {
         }
         ("demo", options) => demo::Options::parse(options).and_then(|o| demo::demo(&o)),
         ("test", []) => suite::run(),
+        ("bench-gradcam", options) => bench::gradcam(options),
         ("tidy", []) => tidy::report(&root()),
         ("help" | "--help" | "-h", _) => {
             print!("{HELP}");
