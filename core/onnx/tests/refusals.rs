@@ -40,7 +40,7 @@ fn with_respect_to(tensor: &str) -> Request {
 
 #[track_caller]
 fn refused(answer: Result<GradientGraph, String>, words: &[&str]) {
-    let e = answer.err().expect("a refusal");
+    let e = answer.expect_err("a refusal");
     let missing: Vec<_> = words.iter().filter(|w| !e.contains(**w)).collect();
     assert!(missing.is_empty(), "{missing:?} not in: {e}");
 }

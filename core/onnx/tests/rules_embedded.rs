@@ -18,6 +18,8 @@ const KNOWN: Known = Known {
         ("Swish", &[24], "forward, batch"),
         ("TopK", &[9], "Failed analyse"),
         ("Upsample", &[7, 9], "Unimplemented(Upsample)"),
+        // Its optimiser leaves a placeholder where it has joined two branches that compute the same.
+        ("Where", &[9, 16], "Dummy"),
     ],
     // tract takes negative pads and places for large unsigned numbers, and panics where no panic may pass.
     fatal: &[("Pad", "cutting"), ("GatherND", "counted from the end"), ("ScatterND", "counted from the end")],

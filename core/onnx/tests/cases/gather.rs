@@ -5,8 +5,8 @@ use super::net::{Net, attr_int, attr_word};
 
 pub const FAMILIES: &[Family] = &[
     Family { operator: "Gather", opsets: &[9, 11, 13], count: 8, make: gather },
-    Family { operator: "GatherElements", opsets: &[11, 13], count: 6, make: gather_elements },
-    Family { operator: "GatherND", opsets: &[12, 13], count: 8, make: gather_nd },
+    Family { operator: "GatherElements", opsets: &[11, 13, 18], count: 6, make: gather_elements },
+    Family { operator: "GatherND", opsets: &[12, 13, 18], count: 14, make: gather_nd },
     Family { operator: "ScatterElements", opsets: &[11, 16, 18], count: 6, make: scatter_elements },
     Family { operator: "ScatterND", opsets: &[11, 16, 18], count: 8, make: scatter_nd },
     Family { operator: "OneHot", opsets: &[11], count: 4, make: one_hot },

@@ -5,7 +5,7 @@ pub type Entry = (&'static str, &'static [i64], &'static str);
 
 /// What a backend is known not to do.
 pub struct Known {
-    /// Cases that it cannot run forwards, or runs to other values than the specification's.
+    /// Cases whose model, or whose gradient model, it cannot run, or runs to other values than the specification's.
     pub limits: &'static [Entry],
     /// Cases that would end the process: operator, and words in the case's name.
     pub fatal: &'static [(&'static str, &'static str)],
@@ -33,6 +33,7 @@ pub const WITHOUT_RULE: &[&str] = &[
 pub const REFUSED: &[Entry] = &[
     ("GatherElements", &[11, 13], "it needs a scattered sum (operator set 16)"),
     ("GatherND", &[12, 13], "it needs a scattered sum (operator set 16)"),
+    ("GatherND", &[18], "batch_dims is set"),
     ("Resize", &[18, 19], "antialias is set"),
     ("ScatterElements", &[16, 18], "reduction \"m"),
     ("ScatterND", &[16, 18], "reduction \"m"),

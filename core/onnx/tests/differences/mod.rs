@@ -36,6 +36,7 @@ pub fn check(group: &str, known: &Known) {
     let mut limited: BTreeMap<(&str, i64), String> = BTreeMap::new();
     let mut refused: BTreeMap<(&str, i64), String> = BTreeMap::new();
     let mut without: BTreeSet<&str> = BTreeSet::new();
+    let mut right: BTreeSet<&str> = BTreeSet::new();
     let (mut cases, mut worst) = (0, (0.0, String::new()));
     for family in families.iter().copied().flatten() {
         for (opset, index) in family.opsets.iter().flat_map(|o| (0..family.count).map(move |i| (*o, i))) {
@@ -50,8 +51,16 @@ pub fn check(group: &str, known: &Known) {
                 continue;
             }
             match gradient::check(&case, &oracle) {
-                Outcome::Right(error) if error > worst.0 => (cases, worst) = (cases + 1, (error, case.name)),
-                Outcome::Right(_) => cases += 1,
+                Outcome::Right(error) => {
+                    cases += 1;
+                    right.insert(family.operator);
+                    if error > worst.0 {
+                        worst = (error, case.name);
+                    }
+                }
+                Outcome::Wrong(e) if listed(known.limits, family, opset, &e) => {
+                    limited.insert((family.operator, opset), e);
+                }
                 Outcome::Wrong(e) => wrong.push(format!("{}: {e}", case.name)),
                 Outcome::NotRun(e) if listed(known.limits, family, opset, &e) => {
                     limited.insert((family.operator, opset), e);
@@ -78,6 +87,16 @@ pub fn check(group: &str, known: &Known) {
         println!("not run by this backend: {op}-{opset}: {e}");
     }
     println!("{group}: {cases} cases, largest relative error {:.1e} ({})", worst.0, worst.1);
+    // A rule whose cases are all refused or not run is not tested.
+    for family in families.iter().copied().flatten() {
+        let op = family.operator;
+        if gradient::operators().any(|o| o == op)
+            && !right.contains(op)
+            && !limited.keys().any(|(l, _)| *l == op)
+        {
+            wrong.push(format!("{op} has a rule, but no case came to a gradient"));
+        }
+    }
     // Lists of what does not work must not outlive their reasons.
     let here = |op: &str| families.iter().copied().flatten().any(|f| f.operator == op);
     for (list, seen) in [(known.limits, &limited), (REFUSED, &refused)] {

@@ -65,7 +65,9 @@ impl Oracle {
                 bend = bend.max((above - 2.0 * middle + below).abs() / STEP);
             }
             let largest = gradient.iter().fold(0.0, |a: f64, g| a.max(g.abs()));
-            if !(bend <= KINK * largest) || logits.data.iter().any(|v| !v.is_finite()) {
+            // Not a number is not smooth either.
+            let smooth = bend <= KINK * largest && logits.data.iter().all(|v| v.is_finite());
+            if !smooth {
                 return Ok(None);
             }
             batches.push(Batch { n, x, seed, logits, gradient });

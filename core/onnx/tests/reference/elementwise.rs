@@ -1,11 +1,11 @@
 //! Operators that work value by value, with broadcasting where they take several inputs.
 
 use super::tensor::{Kind, R, Tensor, broadcast};
-use super::{Op, one};
+use super::{Answer, Op, one};
 use shiftlens_onnx::proto::data_type;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 
-pub fn evaluate(op: &Op<'_>) -> Option<R<Vec<Tensor>>> {
+pub fn evaluate(op: &Op<'_>) -> Answer {
     if let Some(f) = unary(op) {
         return one(op.x(0).map(|x| x.map(f)));
     }
@@ -164,16 +164,16 @@ fn pair(op: &Op<'_>, f: impl Fn(f64, f64) -> f64) -> R<Tensor> {
     Ok(Tensor::fill(a.kind, &shape, |i| f(a.broadcast_at(i), b.broadcast_at(i))))
 }
 
-fn binary(op: &Op<'_>, f: impl Fn(f64, f64) -> f64) -> Option<R<Vec<Tensor>>> {
+fn binary(op: &Op<'_>, f: impl Fn(f64, f64) -> f64) -> Answer {
     one(pair(op, f))
 }
 
-fn binary_of_kind(op: &Op<'_>, f: impl Fn(Kind, f64, f64) -> f64) -> Option<R<Vec<Tensor>>> {
+fn binary_of_kind(op: &Op<'_>, f: impl Fn(Kind, f64, f64) -> f64) -> Answer {
     let kind = op.opt(0)?.kind;
     one(pair(op, |a, b| f(kind, a, b)))
 }
 
-fn compare(op: &Op<'_>, f: impl Fn(f64, f64) -> bool) -> Option<R<Vec<Tensor>>> {
+fn compare(op: &Op<'_>, f: impl Fn(f64, f64) -> bool) -> Answer {
     one(pair(op, |a, b| f64::from(f(a, b))).map(|t| Tensor { kind: Kind::Bool, ..t }))
 }
 

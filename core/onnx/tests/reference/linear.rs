@@ -1,10 +1,10 @@
 //! Matrix products, Einsum, Softmax.
 
 use super::tensor::{Kind, R, Tensor, axis, broadcast, each};
-use super::{Op, one};
+use super::{Answer, Op, one};
 use std::collections::BTreeMap;
 
-pub fn evaluate(op: &Op<'_>) -> Option<R<Vec<Tensor>>> {
+pub fn evaluate(op: &Op<'_>) -> Answer {
     match op.node.op() {
         "Gemm" => one(gemm(op)),
         "MatMul" => one(op.x(0).and_then(|a| matmul(a, op.x(1)?))),

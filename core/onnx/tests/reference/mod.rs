@@ -160,12 +160,15 @@ impl<'a> Interpreter<'a> {
     }
 }
 
+/// The outputs of a node; `None` from a family that does not know the operator.
+pub type Answer = Option<R<Vec<Tensor>>>;
+
 /// The outputs of one node.
 fn evaluate(op: &Op<'_>) -> R<Vec<Tensor>> {
     if !op.node.is_standard() {
         return Err(format!("domain {:?}", op.node.domain));
     }
-    let families: [fn(&Op<'_>) -> Option<R<Vec<Tensor>>>; 10] = [
+    let families: [fn(&Op<'_>) -> Answer; 10] = [
         elementwise::evaluate,
         conv::evaluate,
         linear::evaluate,
@@ -181,6 +184,6 @@ fn evaluate(op: &Op<'_>) -> R<Vec<Tensor>> {
 }
 
 /// An answer of one tensor.
-fn one(t: R<Tensor>) -> Option<R<Vec<Tensor>>> {
+fn one(t: R<Tensor>) -> Answer {
     Some(t.map(|t| vec![t]))
 }

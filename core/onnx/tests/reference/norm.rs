@@ -1,9 +1,9 @@
 //! Normalisations.
 
 use super::tensor::{Kind, R, Tensor, axis};
-use super::{Op, one};
+use super::{Answer, Op, one};
 
-pub fn evaluate(op: &Op<'_>) -> Option<R<Vec<Tensor>>> {
+pub fn evaluate(op: &Op<'_>) -> Answer {
     match op.node.op() {
         "BatchNormalization" => one(batch(op)),
         "InstanceNormalization" => one(instance(op)),

@@ -1,10 +1,10 @@
 //! Quantisation.
 
 use super::tensor::{Kind, R, Tensor, axis};
-use super::{Op, one};
+use super::{Answer, Op, one};
 use shiftlens_onnx::proto::data_type;
 
-pub fn evaluate(op: &Op<'_>) -> Option<R<Vec<Tensor>>> {
+pub fn evaluate(op: &Op<'_>) -> Answer {
     match op.node.op() {
         "QuantizeLinear" => one(quantize(op)),
         "DequantizeLinear" => one(dequantize(op)),

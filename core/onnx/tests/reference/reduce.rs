@@ -1,9 +1,9 @@
 //! Reductions, sums along an axis and orderings.
 
 use super::tensor::{Kind, R, Tensor, axis, each};
-use super::{Op, one};
+use super::{Answer, Op, one};
 
-pub fn evaluate(op: &Op<'_>) -> Option<R<Vec<Tensor>>> {
+pub fn evaluate(op: &Op<'_>) -> Answer {
     let sum = |v: &[f64]| v.iter().sum::<f64>();
     match op.node.op() {
         "ReduceSum" => reduce(op, sum),
@@ -47,7 +47,7 @@ pub fn over(x: &Tensor, axes: &[usize], keep: bool, f: impl Fn(&[f64]) -> f64) -
 
 /// Axes are an attribute at first, an input since operator set 13 (ReduceSum) or 18 (the others). None means all, unless
 /// `noop_with_empty_axes` says that it means nothing at all.
-fn reduce(op: &Op<'_>, f: impl Fn(&[f64]) -> f64) -> Option<R<Vec<Tensor>>> {
+fn reduce(op: &Op<'_>, f: impl Fn(&[f64]) -> f64) -> Answer {
     let answer = || {
         let x = op.x(0)?;
         let given = op.axes(1, x.rank())?.filter(|a| !a.is_empty());
