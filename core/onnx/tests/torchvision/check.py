@@ -80,7 +80,7 @@ def autograd(model, layer, x, seed, dtype):
     kept = {}
     module = model.get_submodule(layer)
     hook = module.register_forward_hook(lambda m, i, o: kept.update(act=o))
-    model, x = model.to(dtype), x.to(dtype).requires_grad_()
+    model, x = model.to(dtype), x.detach().clone().to(dtype).requires_grad_()
     output = model(x)
     kept["act"].retain_grad()
     (output * seed.to(dtype)).sum().backward()
