@@ -3,7 +3,7 @@
 
 use image::{GrayImage, Luma};
 use shiftlens_api::record::ExplanationRecord;
-use shiftlens_tests::program::{Answer, cases, product, shiftlens, shiftlens_with};
+use shiftlens_tests::program::{Answer, arrays, cases, product, shiftlens, shiftlens_with};
 use shiftlens_tests::root;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::path::{Path, PathBuf};
@@ -36,6 +36,28 @@ params = { steps = 5 }
 [plugins]
 f = "joint_space"
 phantom = "shiftlens_phantom"
+
+[report]
+formats = ["csv"]
+"#;
+
+/// Heatmaps alone need no generator.
+const HEATMAPS: &str = r#"schema = 1
+name = "heatmaps"
+
+[data]
+images = "images"
+
+[predictor]
+kind = "plugin:f"
+
+[[explainer]]
+kind = "plugin:gradcam"
+params = { method = "gradcam" }
+
+[plugins]
+f = "two_masks"
+gradcam = "shiftlens_gradcam"
 
 [report]
 formats = ["csv"]
@@ -101,6 +123,60 @@ fn a_study_of_plugins_runs_and_widens_the_gap() {
         assert!(scores.is_sorted(), "{}: f's score falls along its own direction: {scores:?}", case.id);
         assert!(scores[0] < 0.5 && scores[scores.len() - 1] > 0.5, "{}: {scores:?}", case.id);
     }
+}
+
+/// A study of one picture of 8x8 with the grey values 100, 101, …, with `change` made to its manifest.
+fn heatmaps(change: &[(&str, &str)]) -> tempfile::TempDir {
+    product(&format!("{DLL_PREFIX}shiftlens_gradcam{DLL_SUFFIX}"));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::create_dir(folder.path().join("images")).expect("a folder");
+    let picture = GrayImage::from_fn(8, 8, |x, y| Luma([100 + 8 * y as u8 + x as u8]));
+    picture.save(folder.path().join("images/ramp.png")).expect("a written picture");
+    let mut text = HEATMAPS.to_owned();
+    for (from, to) in change {
+        assert!(text.contains(from), "`{from}` is not in the manifest");
+        text = text.replace(from, to);
+    }
+    std::fs::write(folder.path().join("study.toml"), text).expect("a written manifest");
+    folder
+}
+
+#[test]
+fn a_plugin_explains_a_plugin_that_offers_gradients() {
+    let folder = heatmaps(&[]);
+    compile("examples/plugins/c-white-box/two_masks.c", folder.path());
+    shiftlens(folder.path(), &["run", "study.toml", "--out", "run"]).expect(0);
+    let run = folder.path().join("run");
+    let cases = cases(&run);
+    assert_eq!(cases.len(), 1);
+    let found = arrays(&run.join("cases").join(&cases[0].id).join("arrays.safetensors"));
+    let map = &found["heatmap.0"];
+    assert_eq!(map.shape(), [8, 8]);
+    // The target is the last class, `right`: -20/64 on the left half, 20/64 on the right, times the grey value.
+    for (p, v) in map.as_slice().iter().enumerate() {
+        let slope = if p % 8 < 4 { -20.0 / 64.0 } else { 20.0 / 64.0 };
+        let expected = slope * (100 + p) as f32 / 255.0;
+        assert!((v - expected).abs() < 1e-5, "pixel {p}: {v}, expected {expected}");
+    }
+}
+
+#[test]
+fn methods_that_a_predictor_cannot_serve_are_answered_with_those_that_it_can() {
+    let folder = heatmaps(&[("\"gradcam\" }", "\"ablationcam\" }")]);
+    compile("examples/plugins/c-white-box/two_masks.c", folder.path());
+    shiftlens(folder.path(), &["run", "study.toml", "--out", "run"]).expect(1).says(&[
+        "plugin example.two-masks",
+        "offers no `shiftlens.activations/1`",
+        "methods of this plugin that put no activations in: gradcam, hirescam",
+    ]);
+    let folder = heatmaps(&[("two_masks", "joint_space")]);
+    compile("examples/plugins/c-predictor/joint_space.c", folder.path());
+    shiftlens(folder.path(), &["run", "study.toml", "--out", "run"]).expect(1).says(&[
+        "this predictor (plugin example.joint-space 0.1.0",
+        "is a black box",
+        "eigencam and scorecam need activations alone",
+        "occlusion, rise or kernelshap",
+    ]);
 }
 
 #[test]

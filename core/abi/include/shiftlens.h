@@ -72,10 +72,14 @@ extern "C" {
 #define SHIFTLENS_EXPLAINER_V1 "shiftlens.explainer/1"
 /* An additional interface of a predictor's instance, for white boxes; nothing is created under this name. */
 #define SHIFTLENS_GRADIENTS_V1 "shiftlens.gradients/1"
+/* An additional interface of an instance that offers "shiftlens.gradients/1"; nothing is created under this name. */
+#define SHIFTLENS_ACTIVATIONS_V1 "shiftlens.activations/1"
 
 /* Names for `get_interface` of the host that an explainer is given. */
 #define SHIFTLENS_HOST_PREDICT_V1 "shiftlens.host.predict/1"     /* shiftlens_predictor_v1_t, always there */
 #define SHIFTLENS_HOST_GRADIENTS_V1 "shiftlens.host.gradients/1" /* shiftlens_gradients_v1_t, if f is a white box */
+#define SHIFTLENS_HOST_ACTIVATIONS_V1 \
+    "shiftlens.host.activations/1" /* shiftlens_activations_v1_t, if f is a white box; may answer UNSUPPORTED */
 #define SHIFTLENS_HOST_LATENT_V1 "shiftlens.host.latent/1"       /* shiftlens_latent_v1_t, if the study has one */
 #define SHIFTLENS_HOST_RESULTS_V1 "shiftlens.host.results/1"     /* shiftlens_results_v1_t, always there */
 #define SHIFTLENS_HOST_LOG_V1 "shiftlens.host.log/1"             /* shiftlens_log_v1_t, always there */
@@ -199,7 +203,9 @@ typedef struct shiftlens_gradient_output_v1 {
                                           [0, 1]; left alone if not asked for */
 } shiftlens_gradient_output_v1_t;
 
-/* "shiftlens.gradients/1"; and, of the host, "shiftlens.host.gradients/1" [explain]. */
+/* "shiftlens.gradients/1"; and, of the host, "shiftlens.host.gradients/1" [explain]. An instance that has activations
+ * and no gradients offers it too, and answers SHIFTLENS_UNSUPPORTED where gradients are wanted: methods that need
+ * activations alone ask with `layer_gradients` and `input_gradient` 0. Without layers it answers scores alone. */
 typedef struct shiftlens_gradients_v1 {
     /* [instance] JSON list from input to output, of objects: "name", "operator", "shape" (without the batch; null
      * for a size that is not known), "default" (true for the layer that CAM methods take when none is named). */
@@ -209,6 +215,18 @@ typedef struct shiftlens_gradients_v1 {
                          const shiftlens_gradient_request_v1_t *request, shiftlens_gradient_output_v1_t *output,
                          shiftlens_text_t *error);
 } shiftlens_gradients_v1_t;
+
+/* "shiftlens.activations/1"; and, of the host, "shiftlens.host.activations/1" [explain]: what the network answers if a
+ * layer had put out something else. */
+typedef struct shiftlens_activations_v1 {
+    /* [instance] Images [N, C, H, W]; the layer's name ("" is the default layer); r replacements of its activations for
+     * each image, [N * r, ...], those of image i at rows i * r and after, each of the shape that "shiftlens.gradients/1"
+     * answers for the layer; `classes` and `score` as in shiftlens_gradient_request_v1_t, one class for each image, or
+     * a single one for all. Answers the scores of that class and kind, [N * r]. */
+    int32_t (*scores)(void *instance, const shiftlens_array_t *images, const char *layer,
+                      const shiftlens_array_t *activations, const uint64_t *classes, uint64_t class_count,
+                      uint32_t score, shiftlens_buffer_t *scores, shiftlens_text_t *error);
+} shiftlens_activations_v1_t;
 
 /* What belongs to a direction besides its unit vector alpha. c(w) = sigmoid(intercept + slope * <w, alpha>). */
 typedef struct shiftlens_direction_stats_v1 {

@@ -96,6 +96,27 @@ pub struct GradientsV1 {
     >,
 }
 
+/// `shiftlens.activations/1` and `shiftlens.host.activations/1`
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ActivationsV1 {
+    /// Images `[N, C, H, W]`, a layer's name and r replacements of its activations for each image, `[N * r, ..]`, to
+    /// scores `[N * r]`.
+    pub scores: Option<
+        unsafe extern "C" fn(
+            *mut c_void,
+            images: *const Array,
+            layer: *const c_char,
+            activations: *const Array,
+            classes: *const u64,
+            class_count: u64,
+            score: u32,
+            scores: *mut Buffer,
+            error: *mut Text,
+        ) -> i32,
+    >,
+}
+
 /// What belongs to a direction besides its unit vector.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

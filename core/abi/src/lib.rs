@@ -16,8 +16,9 @@ mod interfaces;
 pub mod wire;
 
 pub use interfaces::{
-    CancelV1, DirectionStatsV1, DirectionV1, EncoderV1, ExplainerV1, GeneratorV1, GradientOutputV1,
-    GradientRequestV1, GradientsV1, LatentV1, LogV1, PredictorV1, ProgressV1, ResultsV1, SeriesV1,
+    ActivationsV1, CancelV1, DirectionStatsV1, DirectionV1, EncoderV1, ExplainerV1, GeneratorV1,
+    GradientOutputV1, GradientRequestV1, GradientsV1, LatentV1, LogV1, PredictorV1, ProgressV1, ResultsV1,
+    SeriesV1,
 };
 
 use core::ffi::{CStr, c_char, c_void};
@@ -46,6 +47,9 @@ pub mod capability {
     pub const EXPLAINER: &CStr = c"shiftlens.explainer/1";
     /// [`crate::GradientsV1`], an additional interface of a predictor's instance. Nothing is created under this name.
     pub const GRADIENTS: &CStr = c"shiftlens.gradients/1";
+    /// [`crate::ActivationsV1`], an additional interface of an instance that offers [`GRADIENTS`]. Nothing is created
+    /// under this name.
+    pub const ACTIVATIONS: &CStr = c"shiftlens.activations/1";
 }
 
 /// What the host offers while an explainer runs.
@@ -55,6 +59,8 @@ pub mod host {
     pub const PREDICT: &CStr = c"shiftlens.host.predict/1";
     /// [`crate::GradientsV1`]: only if f is a white box.
     pub const GRADIENTS: &CStr = c"shiftlens.host.gradients/1";
+    /// [`crate::ActivationsV1`]: only if f is a white box; it may still answer [`crate::status::UNSUPPORTED`].
+    pub const ACTIVATIONS: &CStr = c"shiftlens.host.activations/1";
     /// [`crate::LatentV1`]: only if the study has a generator, an encoder and a direction.
     pub const LATENT: &CStr = c"shiftlens.host.latent/1";
     /// [`crate::ResultsV1`]: where explanations go. Always there.

@@ -52,6 +52,7 @@ fn facts() -> Facts {
         }
         GradientOutputV1 = "shiftlens_gradient_output_v1_t" { scores, activations, gradients, input_gradient }
         GradientsV1 = "shiftlens_gradients_v1_t" { layers, gradients }
+        ActivationsV1 = "shiftlens_activations_v1_t" { scores }
         DirectionStatsV1 = "shiftlens_direction_stats_v1_t" { sigma, mean, slope, intercept }
         DirectionV1 = "shiftlens_direction_v1_t" { find }
         ExplainerV1 = "shiftlens_explainer_v1_t" { explain }
@@ -85,8 +86,10 @@ fn facts() -> Facts {
         ("SHIFTLENS_DIRECTION_V1", capability::DIRECTION),
         ("SHIFTLENS_EXPLAINER_V1", capability::EXPLAINER),
         ("SHIFTLENS_GRADIENTS_V1", capability::GRADIENTS),
+        ("SHIFTLENS_ACTIVATIONS_V1", capability::ACTIVATIONS),
         ("SHIFTLENS_HOST_PREDICT_V1", host::PREDICT),
         ("SHIFTLENS_HOST_GRADIENTS_V1", host::GRADIENTS),
+        ("SHIFTLENS_HOST_ACTIVATIONS_V1", host::ACTIVATIONS),
         ("SHIFTLENS_HOST_LATENT_V1", host::LATENT),
         ("SHIFTLENS_HOST_RESULTS_V1", host::RESULTS),
         ("SHIFTLENS_HOST_LOG_V1", host::LOG),

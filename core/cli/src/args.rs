@@ -31,7 +31,12 @@ pub enum Command {
     Layers {
         /// The .onnx file
         model: PathBuf,
+        /// Height and width of the images, such as 224,224, where the model leaves them open
+        #[arg(long, value_name = "H,W", value_delimiter = ',', num_args = 2)]
+        size: Option<Vec<usize>>,
     },
+    /// Differentiate an ONNX classifier: write a model that also answers inner tensors and gradients
+    Grad(crate::grad::Grad),
     /// Train a network from a training manifest
     #[command(subcommand)]
     Train(crate::train::Train),

@@ -7,11 +7,12 @@ use std::env::consts::DLL_SUFFIX;
 use std::path::{Path, PathBuf};
 
 /// `shiftlens layers`.
-pub fn layers(model: &Path) -> Done {
+pub fn layers(model: &Path, size: Option<&[usize]>) -> Done {
     if !model.is_file() {
         return Err(Failure::Usage(format!("{}: no such file", model.display())));
     }
-    for l in shiftlens_engine::registry::layers(model)? {
+    let size = size.and_then(|s| <[usize; 2]>::try_from(s).ok());
+    for l in shiftlens_engine::registry::layers(model, size)? {
         let shape: Vec<String> = l.shape.iter().map(|d| d.map_or("?".into(), |d| d.to_string())).collect();
         let mark = if l.default { "  <- default" } else { "" };
         println!("{:<20} {:<16} {}{mark}", l.operator, format!("[{}]", shape.join(", ")), l.name);

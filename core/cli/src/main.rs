@@ -7,6 +7,7 @@
 mod args;
 mod failure;
 mod generate;
+mod grad;
 mod inspect;
 mod progress;
 mod study;
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
         Command::Explain(a) => study::explain(&a),
         Command::Check(a) => study::check(&a),
         Command::Plugins { paths } => inspect::plugins(&paths),
-        Command::Layers { model } => inspect::layers(&model),
+        Command::Layers { model, size } => inspect::layers(&model, size.as_deref()),
+        Command::Grad(a) => grad::grad(&a),
         Command::Train(a) => train::train(&a),
         Command::Generate(a) => generate::generate(&a),
     };

@@ -7,7 +7,7 @@ use plugin_support::{FirstPixel, Identity, Memory, every_kind, halves, says};
 use serde_json::{Value, json};
 use shiftlens_api::{
     Context, Direction, Error, Explanation, GradientRequest, LatentCodes, LatentSpace, ScoreKind, Silent,
-    Target, Targets,
+    Target, Targets, Tensor,
 };
 use shiftlens_engine::plugin;
 
@@ -91,6 +91,43 @@ fn a_white_box_predictor_gives_scores_activations_and_gradients() {
     says(white.gradients(&x, &request), &["gradients", "`conv`"]);
     request = GradientRequest { score: ScoreKind::Probability, ..Default::default() };
     assert!(matches!(white.gradients(&x, &request), Err(Error::Unsupported(_))));
+}
+
+#[test]
+fn a_white_box_predictor_scores_replaced_activations() {
+    let mut f = plugin::predictor(&every_kind(), &Value::Null).unwrap();
+    let x = halves(3, 0.6, 0.5);
+    let white = f.gradients().expect("a white box");
+    // Two variants for each image: as it is, and without the lower half. Logits 10 (top - bottom) and 10 top.
+    let mut rows = Vec::new();
+    for i in 0..3 {
+        let (top, bottom) = x.image(i).split_at(8);
+        rows.extend([top, &[0.0; 8][..], &[0.0; 8], bottom, top, &[0.0; 24]].concat());
+    }
+    let activations = Tensor::new(vec![6, 2, 4, 4], rows).unwrap();
+    let scores = white.scores_with(&x, "halves", &activations, &[1, 0, 1], ScoreKind::Logit).unwrap();
+    let expected = [1.0, 6.0, -1.1, -6.1, 1.2, 6.2];
+    assert!(scores.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{scores:?}");
+    let scores = white.scores_with(&x, "halves", &activations, &[1], ScoreKind::Probability).unwrap();
+    let sigmoid = |v: f32| 1.0 / (1.0 + (-v).exp());
+    let expected = [1.0, 6.0, 1.1, 6.1, 1.2, 6.2].map(sigmoid);
+    assert!(scores.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{scores:?}");
+
+    let mut ask = |layer: &str, shape: &[usize], classes: &[usize]| {
+        let activations = Tensor::new(shape.to_vec(), vec![0.0; shape.iter().product()]).unwrap();
+        white.scores_with(&x, layer, &activations, classes, ScoreKind::Logit)
+    };
+    assert_eq!(ask("", &[3, 1, 4, 4], &[0]).unwrap(), [0.0; 3]);
+    assert_eq!(ask("input", &[0, 1, 4, 4], &[0]).unwrap(), [0.0; 0]);
+    says(ask("conv", &[3, 2, 4, 4], &[1]), &["example.every-kind", "scores", "`conv`"]);
+    says(ask("halves", &[3, 1, 4, 4], &[1]), &["scores", "expected shape [3, 2, 4, 4]"]);
+    says(ask("halves", &[4, 2, 4, 4], &[1]), &["[3 * r, …]", "[4, 2, 4, 4]"]);
+    says(ask("halves", &[3, 2, 4, 4], &[1, 1]), &["2 classes for 3 images"]);
+    says(ask("hal\0ves", &[3, 2, 4, 4], &[1]), &["NUL"]);
+    let mut f = plugin::predictor(&every_kind(), &json!({"panic": "scores"})).unwrap();
+    let activations = Tensor::new(vec![3, 2, 4, 4], vec![0.0; 96]).unwrap();
+    let answer = f.gradients().unwrap().scores_with(&x, "halves", &activations, &[1], ScoreKind::Logit);
+    says(answer, &["scores: panic at", "as asked, in scores"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use shiftlens_sdk::serde_json::Value;
 use shiftlens_sdk::{Create, export_plugin, params, serde};
 
 const SIDE: usize = 4;
+const PLANE: usize = SIDE * SIDE;
 
 #[derive(Default, serde::Deserialize)]
 #[serde(crate = "shiftlens_sdk::serde", default, deny_unknown_fields)]
@@ -80,7 +81,8 @@ impl Encoder for Inverse {
     }
 }
 
-/// Logit: mean of the upper half less mean of the lower half, times ten. A white box with one layer, the input.
+/// Logit: mean of the upper half less mean of the lower half, times ten. A white box with two layers: the input, and
+/// `halves`, `[N, 2, 4, 4]`, whose channels are the input with the other half black.
 impl Predictor for TopMinusBottom {
     fn info(&self) -> PredictorInfo {
         PredictorInfo {
@@ -100,36 +102,110 @@ impl Predictor for TopMinusBottom {
     }
 }
 
+/// 1 for the class `top`, -1 for `bottom`.
+fn sign(classes: &[usize], image: usize) -> f32 {
+    if classes[image.min(classes.len() - 1)] == 1 { 1.0 } else { -1.0 }
+}
+
 fn logit(x: &[f32]) -> f32 {
     let (top, bottom) = x.split_at(x.len() / 2);
     10.0 * (top.iter().sum::<f32>() - bottom.iter().sum::<f32>()) / top.len() as f32
 }
 
+/// Index of a layer's name.
+fn layer(name: &str) -> Result<usize> {
+    match name {
+        "" | "input" => Ok(0),
+        "halves" => Ok(1),
+        other => Err(Error::Invalid(format!("no layer `{other}`, there are `input` and `halves`"))),
+    }
+}
+
+/// True in the upper half; `p` counts the values of planes of 4x4.
+fn is_top(p: usize) -> bool {
+    p % PLANE < PLANE / 2
+}
+
+/// What a layer puts out for the images `x`: `[N, 1 or 2, 4, 4]`.
+fn layer_values(layer: usize, x: &Images) -> (Vec<usize>, Vec<f32>) {
+    let channels = layer + 1;
+    let value = |j: usize| {
+        let (channel, p) = (j / PLANE % channels, j % PLANE);
+        let kept = layer == 0 || (channel == 0) == is_top(p);
+        if kept { x.image(j / PLANE / channels)[p] } else { 0.0 }
+    };
+    let values = (0..x.len() * channels * PLANE).map(value).collect();
+    (vec![x.len(), channels, SIDE, SIDE], values)
+}
+
+/// The logit's slope at value `j` of a layer.
+fn slope(layer: usize, j: usize) -> f32 {
+    let up = if layer == 0 { is_top(j) } else { (j / PLANE).is_multiple_of(2) };
+    if up { 10.0 / 8.0 } else { -10.0 / 8.0 }
+}
+
 impl Gradients for TopMinusBottom {
     fn layers(&mut self) -> Result<Vec<LayerInfo>> {
-        let shape = vec![Some(1), Some(SIDE), None];
-        Ok(vec![LayerInfo { name: "input".into(), operator: "Input".into(), shape, default: true }])
+        let layer = |name: &str, channels, default| LayerInfo {
+            name: name.into(),
+            operator: "Input".into(),
+            shape: vec![Some(channels), Some(SIDE), None],
+            default,
+        };
+        Ok(vec![layer("input", 1, true), layer("halves", 2, false)])
     }
     fn gradients(&mut self, x: &Images, r: &GradientRequest) -> Result<GradientOutput> {
         self.0.enter("gradients");
         if r.score != ScoreKind::Logit {
             return Err(Error::Unsupported("only logits are differentiated here".into()));
         }
-        if let Some(name) = r.layers.iter().find(|l| !["", "input"].contains(&l.as_str())) {
-            return Err(Error::Invalid(format!("no layer `{name}`, there is `input`")));
+        let (mut activations, mut gradients) = (Vec::new(), Vec::new());
+        let slopes = |layer: usize| {
+            let (shape, values) = layer_values(layer, x);
+            let row = values.len() / x.len().max(1);
+            let gradient = (0..values.len()).map(|j| sign(&r.classes, j / row) * slope(layer, j)).collect();
+            Ok::<_, Error>((Tensor::new(shape.clone(), values)?, Tensor::new(shape, gradient)?))
+        };
+        for name in &r.layers {
+            let (a, g) = slopes(layer(name)?)?;
+            activations.push(a);
+            if r.layer_gradients {
+                gradients.push(g);
+            }
         }
-        let sign = |i: usize| if r.classes[i.min(r.classes.len() - 1)] == 1 { 1.0 } else { -1.0 };
-        let value = |j: usize| sign(j / 16) * if j % 16 < 8 { 10.0 / 8.0 } else { -10.0 / 8.0 };
-        let shape = x.shape().to_vec();
-        let slope = Tensor::new(shape.clone(), (0..x.as_slice().len()).map(value).collect())?;
-        let activation = Tensor::new(shape, x.as_slice().to_vec())?;
-        let n = r.layers.len();
         Ok(GradientOutput {
-            scores: (0..x.len()).map(|i| sign(i) * logit(x.image(i))).collect(),
-            activations: vec![activation; n],
-            gradients: vec![slope.clone(); if r.layer_gradients { n } else { 0 }],
-            input_gradient: r.input_gradient.then_some(slope),
+            scores: (0..x.len()).map(|i| sign(&r.classes, i) * logit(x.image(i))).collect(),
+            activations,
+            gradients,
+            input_gradient: if r.input_gradient { Some(slopes(0)?.1) } else { None },
         })
+    }
+    fn scores_with(
+        &mut self,
+        x: &Images,
+        name: &str,
+        activations: &Tensor,
+        classes: &[usize],
+        score: ScoreKind,
+    ) -> Result<Vec<f32>> {
+        self.0.enter("scores");
+        let layer = layer(name)?;
+        let rows = activations.shape()[0];
+        let shape = [rows, layer + 1, SIDE, SIDE];
+        if activations.shape() != shape {
+            return Err(Error::Shape {
+                what: format!("activations of `{name}`"),
+                expected: format!("{shape:?}"),
+                found: activations.shape().to_vec(),
+            });
+        }
+        let (values, row) = (activations.as_slice(), shape[1..].iter().product::<usize>());
+        let answer = |i: usize| {
+            let s: f32 = (i * row..(i + 1) * row).map(|j| values[j] * slope(layer, j)).sum();
+            let s = s * sign(classes, i * x.len() / rows);
+            if score == ScoreKind::Logit { s } else { 1.0 / (1.0 + (-s).exp()) }
+        };
+        Ok((0..rows).map(answer).collect())
     }
 }
 

@@ -209,6 +209,10 @@ unsafe extern "C" fn get_interface(instance: *mut c_void, name: *const c_char) -
                         Some(_) => address(&T::GRADIENTS),
                         None => std::ptr::null(),
                     },
+                    Object::Predictor(f) if is(capability::ACTIVATIONS) => match f.gradients() {
+                        Some(_) => address(&T::ACTIVATIONS),
+                        None => std::ptr::null(),
+                    },
                     Object::Direction(_) if is(capability::DIRECTION) => address(&T::DIRECTION),
                     Object::Explainer(_) if is(capability::EXPLAINER) => address(&EXPLAINER),
                     _ => std::ptr::null(),
@@ -263,7 +267,7 @@ fn explain_with(
     let table = host.table::<PredictorV1>()?;
     let table = table.ok_or_else(|| Error::Unsupported("the host offers no predictor".into()))?;
     // SAFETY: a host's tables keep the contract on its context while the host lives.
-    let mut predictor = unsafe { proxy::Predictor::new(host.peer(), table, host.table()?) }?;
+    let mut predictor = unsafe { proxy::Predictor::new(host.peer(), table, host.table()?, host.table()?) }?;
     let mut latent = host.table::<LatentV1>()?.map(|t| Latent::new(host, t)).transpose()?;
     let monitor = HostMonitor {
         context: host.0.context,
@@ -326,6 +330,7 @@ macro_rules! host_tables {
 host_tables!(
     PredictorV1: PREDICT,
     shiftlens_abi::GradientsV1: GRADIENTS,
+    shiftlens_abi::ActivationsV1: ACTIVATIONS,
     LatentV1: LATENT,
     ResultsV1: RESULTS,
     LogV1: LOG,

@@ -1,12 +1,16 @@
-//! The explainer: asks the host for activations and gradients, answers with maps.
+//! The explainer: from what f says to raw maps with their notes.
 
 use crate::api::{
-    Context, Error, Explainer, Explanation, GradientRequest, Gradients, Heatmap, Images, Result, ScoreKind,
-    Target,
+    Context, Error, Explainer, Explanation, Heatmap, Images, Monitor, Predictor, Result, ScoreKind, Target,
 };
-use crate::layer::{Layer, Layout};
-use crate::nearest::suggest;
+use crate::batches::{Progress, Question};
+use crate::combine::{self, Map};
+use crate::layer::Layer;
+use crate::layout::Layout;
+use crate::method::Needs;
+use crate::observe::{Observation, observe, white_box, without_replacement};
 use crate::params::Params;
+use crate::{ablated, masked};
 
 /// Grad-CAM and its family. Maps stay raw and signed, at the layer's resolution.
 pub struct GradCamExplainer {
@@ -19,32 +23,104 @@ impl GradCamExplainer {
         Self { params }
     }
 
-    /// The layer to ask for: the named one, or the predictor's default.
-    fn layer(&self, host: &mut dyn Gradients) -> Result<String> {
-        if let Some(name) = &self.params.layer {
-            return Ok(name.clone());
+    /// One image at one layer, with the channels' scores where the method needs them.
+    fn layer(
+        &self,
+        predictor: &mut dyn Predictor,
+        asked: &Question<'_>,
+        seen: &Observation,
+        (index, layout): (usize, &Layout),
+        progress: &mut Progress<'_>,
+    ) -> Result<Layer> {
+        let (activations, gradients) = (&seen.answer.activations[index], seen.answer.gradients.get(index));
+        let (layer, score) =
+            (Layer::new(layout, activations, gradients, asked.image)?, seen.answer.scores[asked.image]);
+        let scores = match self.params.method.needs() {
+            Needs::Activations | Needs::Gradients | Needs::Contrast => return Ok(layer),
+            Needs::MaskedScores => masked::scores(predictor, asked, layout, &layer, progress)?,
+            Needs::AblatedScores => {
+                let title = self.params.method.title();
+                if score == 0.0 {
+                    return Err(Error::Invalid(format!(
+                        "{title} divides by the score, which is 0 for image {} of the batch; ask for the other \
+                         kind of score in params.score, or take another method",
+                        asked.image
+                    )));
+                }
+                let info = predictor.info();
+                let host = white_box(predictor, &info, title)?;
+                ablated::scores(host, asked, &seen.layers[index], layout, activations, progress)
+                    .map_err(|e| without_replacement(title, e))?
+            }
+        };
+        layer.with_scores(f64::from(score), scores)
+    }
+
+    /// What a reader must know to read the map of image `image`.
+    fn notes(
+        &self,
+        seen: &Observation,
+        classes: &[String],
+        target: &Target,
+        image: usize,
+    ) -> Vec<(String, String)> {
+        let (params, needs) = (&self.params, self.params.method.needs());
+        let score = seen.answer.scores[image];
+        let mut notes: Vec<(String, String)> = Vec::new();
+        let mut note = |key: &str, value: String| notes.push((key.into(), value));
+        note(if seen.layers.len() == 1 { "layer" } else { "layers" }, seen.layers.join(", "));
+        note(
+            "score kind",
+            match params.score {
+                ScoreKind::Logit => "logit".into(),
+                ScoreKind::Probability => "probability".into(),
+            },
+        );
+        note(
+            "class",
+            match needs {
+                Needs::Activations => format!("{}; the map does not depend on it", target.name),
+                _ => target.name.clone(),
+            },
+        );
+        note("score", format!("{score:.6}"));
+        match needs {
+            Needs::Contrast => {
+                note("alpha", params.alpha.to_string());
+                let names = seen.references[image].iter().map(|k| classes[*k].as_str());
+                note("reference classes", names.collect::<Vec<_>>().join(", "));
+            }
+            Needs::MaskedScores => note("masked image", "mask times the image in [0, 1]".into()),
+            Needs::AblatedScores => {
+                note("ablated to", "0".into());
+                if score < 0.0 {
+                    note("sign", "the score is negative: channels that raise it are weighted down".into());
+                }
+            }
+            Needs::Activations | Needs::Gradients => {}
         }
-        host.layers()?.into_iter().find(|l| l.default).map(|l| l.name).ok_or_else(|| {
-            Error::Unsupported(
-                "gradcam: the predictor has no layer with spatial extent to take by default; name a layer in \
-                 params.layer"
-                    .into(),
-            )
-        })
+        if seen.layers.len() > 1 {
+            note("mean over layers", "each map divided by its largest absolute value".into());
+        }
+        note(
+            "ReLU",
+            match needs {
+                Needs::Activations => "not applied".into(),
+                _ => "not applied: negative values speak against the class".into(),
+            },
+        );
+        notes
     }
 }
 
-/// Adds the nearest layer to the host's refusal of a name that is not among its layers.
-fn with_suggestion(host: &mut dyn Gradients, name: &str, error: Error) -> Error {
-    let Ok(layers) = host.layers() else { return error };
-    if matches!(error, Error::Cancelled) || layers.iter().any(|l| l.name == name) {
-        return error;
+/// How many scores of channels a method asks for, where it asks.
+fn questions(needs: Needs, layouts: &[Layout], images: usize) -> usize {
+    match needs {
+        Needs::MaskedScores | Needs::AblatedScores => {
+            images * layouts.iter().map(|l| l.channels).sum::<usize>()
+        }
+        Needs::Activations | Needs::Gradients | Needs::Contrast => 0,
     }
-    let names: Vec<&str> = layers.iter().map(|l| l.name.as_str()).collect();
-    Error::Invalid(format!(
-        "gradcam: params.layer: the predictor has no layer `{name}` ({error}); {}",
-        suggest(name, &names)
-    ))
 }
 
 impl Explainer for GradCamExplainer {
@@ -57,60 +133,43 @@ impl Explainer for GradCamExplainer {
         if x.is_empty() {
             return Ok(Vec::new());
         }
-        cx.monitor.check()?;
-        let method = self.params.method;
-        let backend = cx.predictor.info().backend;
-        let host = cx.predictor.gradients().ok_or_else(|| {
-            Error::Unsupported(format!(
-                "{}: this predictor ({backend}) offers no gradients, on which the method rests; a predictor of kind \
-                 \"onnx\" offers them",
-                method.title()
-            ))
-        })?;
-        let name = self.layer(host)?;
-        let request = GradientRequest {
-            layers: vec![name.clone()],
-            layer_gradients: method.needs_gradients(),
-            input_gradient: false,
-            classes: vec![target.class],
-            score: self.params.score,
-        };
-        let answer = host.gradients(x, &request).map_err(|e| with_suggestion(host, &name, e))?;
-        let missing = |what: &str| {
-            Error::component("predictor", format!("layer `{name}`: {what} were asked for, none came back"))
-        };
-        let activations = answer.activations.first().ok_or_else(|| missing("activations"))?;
-        let gradients = answer.gradients.first();
-        if method.needs_gradients() && gradients.is_none() {
-            return Err(missing("gradients"));
+        let (predictor, monitor): (&mut dyn Predictor, &dyn Monitor) = (&mut *cx.predictor, cx.monitor);
+        monitor.check()?;
+        let (method, info) = (self.params.method, predictor.info());
+        let seen = observe(predictor, monitor, x, target, &self.params)?;
+        let aspect = info.input_size.unwrap_or(x.size());
+        let mut layouts = Vec::with_capacity(seen.layers.len());
+        for (name, activations) in seen.layers.iter().zip(&seen.answer.activations) {
+            let layout = Layout::of(name, activations.shape(), &self.params.reading, aspect)?;
+            if layout.images != x.len() {
+                return Err(Error::Shape {
+                    what: format!("activations of layer `{name}`"),
+                    expected: format!("{} images, as asked", x.len()),
+                    found: activations.shape().to_vec(),
+                });
+            }
+            layouts.push(layout);
         }
-        let layout = Layout::of(&name, activations.shape())?;
-        if layout.images != x.len() || answer.scores.len() != x.len() {
-            return Err(Error::Shape {
-                what: format!("activations of layer `{name}` with {} scores", answer.scores.len()),
-                expected: format!("{} images, as asked", x.len()),
-                found: activations.shape().to_vec(),
-            });
+        let mut progress =
+            Progress::new(monitor, method.title(), questions(method.needs(), &layouts, x.len()));
+        let mut all = Vec::with_capacity(x.len());
+        for image in 0..x.len() {
+            monitor.check()?;
+            let mut maps = Vec::with_capacity(layouts.len());
+            let Params { score, batch, .. } = self.params;
+            let asked = Question { x, image, class: target.class, score, batch };
+            for (index, layout) in layouts.iter().enumerate() {
+                let layer = self.layer(predictor, &asked, &seen, (index, layout), &mut progress)?;
+                let values = method.map(&layer).into_iter().map(|v| v as f32).collect();
+                maps.push(Map { size: (layout.height, layout.width), values });
+            }
+            let map = combine::mean(maps);
+            all.push(vec![Explanation::Heatmap {
+                title: method.title().into(),
+                map: Heatmap::new(map.size.0, map.size.1, map.values)?,
+                notes: self.notes(&seen, &info.classes, target, image),
+            }]);
         }
-        let kind = match self.params.score {
-            ScoreKind::Logit => "logit",
-            ScoreKind::Probability => "probability",
-        };
-        (0..x.len())
-            .map(|i| {
-                let layer = Layer::new(&layout, activations, gradients, i)?;
-                let map = method.map(&layer).into_iter().map(|v| v as f32).collect();
-                Ok(vec![Explanation::Heatmap {
-                    title: method.title().into(),
-                    map: Heatmap::new(layout.height, layout.width, map)?,
-                    notes: vec![
-                        ("layer".into(), name.clone()),
-                        ("score kind".into(), kind.into()),
-                        ("score".into(), format!("{:.6}", answer.scores[i])),
-                        ("ReLU".into(), "not applied: negative values speak against the class".into()),
-                    ],
-                }])
-            })
-            .collect()
+        Ok(all)
     }
 }

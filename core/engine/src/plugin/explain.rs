@@ -140,6 +140,7 @@ unsafe extern "C" fn get_interface(h: *const Host, name: *const c_char) -> *cons
     match name {
         n if n == host::PREDICT => address(&T::PREDICTOR),
         n if n == host::GRADIENTS && call.white_box => address(&T::GRADIENTS),
+        n if n == host::ACTIVATIONS && call.white_box => address(&T::ACTIVATIONS),
         n if n == host::LATENT && call.latent => address(&T::LATENT),
         n if n == host::RESULTS => address(&RESULTS),
         n if n == host::LOG => address(&LOG),

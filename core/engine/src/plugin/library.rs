@@ -4,8 +4,8 @@ use crate::registry::hash_file;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shiftlens_abi::{
-    ABI_VERSION, DirectionV1, EncoderV1, ExplainerV1, GeneratorV1, GradientsV1, Host, MAGIC, Plugin,
-    PredictorV1, SYMBOL, wire,
+    ABI_VERSION, ActivationsV1, DirectionV1, EncoderV1, ExplainerV1, GeneratorV1, GradientsV1, Host, MAGIC,
+    Plugin, PredictorV1, SYMBOL, wire,
 };
 use shiftlens_api::{Error, Result};
 use shiftlens_sdk::bridge::call::{Peer, c_string, checked};
@@ -285,6 +285,7 @@ tables! {
     DirectionV1: DIRECTION;
     ExplainerV1: EXPLAINER;
     GradientsV1: GRADIENTS;
+    ActivationsV1: ACTIVATIONS;
 }
 
 /// An instance of a plugin's component; destroyed when dropped.

@@ -17,7 +17,9 @@ pub use search::{SEARCH_PATH, find};
 
 use explain::PluginExplainer;
 use serde_json::Value;
-use shiftlens_abi::{DirectionV1, EncoderV1, ExplainerV1, GeneratorV1, GradientsV1, PredictorV1};
+use shiftlens_abi::{
+    ActivationsV1, DirectionV1, EncoderV1, ExplainerV1, GeneratorV1, GradientsV1, PredictorV1,
+};
 use shiftlens_api::{DirectionFinder, Encoder, Explainer, Generator, Predictor, Result};
 use shiftlens_sdk::bridge::proxy;
 use std::sync::Arc;
@@ -42,15 +44,16 @@ pub fn encoder(lib: &Arc<PluginLibrary>, params: &Value) -> Result<Box<dyn Encod
     Ok(Box::new(unsafe { proxy::Encoder::new(instance.peer(), table) }))
 }
 
-/// A predictor from a plugin, with gradients where the plugin offers them.
+/// A predictor from a plugin, with gradients, and scores from replaced activations, where the plugin offers them.
 ///
 /// # Errors
 /// As [`generator`].
 pub fn predictor(lib: &Arc<PluginLibrary>, params: &Value) -> Result<Box<dyn Predictor>> {
     let (instance, table) = lib.create::<PredictorV1>(params)?;
-    let gradients = instance.interface::<GradientsV1>();
+    let (gradients, activations) =
+        (instance.interface::<GradientsV1>(), instance.interface::<ActivationsV1>());
     // SAFETY: as for the generator.
-    Ok(Box::new(unsafe { proxy::Predictor::new(instance.peer(), table, gradients) }?))
+    Ok(Box::new(unsafe { proxy::Predictor::new(instance.peer(), table, gradients, activations) }?))
 }
 
 /// A direction finder from a plugin.

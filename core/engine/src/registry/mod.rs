@@ -10,7 +10,7 @@ mod stylegan2;
 
 pub(crate) use load::hex;
 pub use load::{Components, LatentParts, hash_file};
-pub use onnx::layers;
+pub use onnx::{Dim, GradientGraph, GradientRequest, Scalar, Seed, differentiate, layers, show_dims};
 
 use crate::direction::{Logistic, LogisticParams};
 use crate::latent_shift::{LatentShift, LatentShiftParams};

@@ -8,10 +8,14 @@ use crate::manifest::ComponentSpec;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use shiftlens_api::{Encoder, Error, Generator, Predictor, Result};
+pub use shiftlens_onnx::gradient::{GradientGraph, Request as GradientRequest, Scalar, Seed};
+use shiftlens_onnx::graph::Model;
+pub use shiftlens_onnx::graph::{Dim, show_dims};
 use shiftlens_onnx::{
     EncoderConfig, GeneratorConfig, OnnxEncoder, OnnxGenerator, OnnxPredictor, PredictorConfig, backend_name,
     backend_notes,
 };
+use std::path::Path;
 
 fn config<C: DeserializeOwned>(spec: &ComponentSpec) -> Result<C> {
     let mut all: Map<String, Value> = spec.params.as_object().cloned().unwrap_or_default();
@@ -69,14 +73,24 @@ pub(super) fn encoder(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Encod
     Ok(Made { component: Box::new(e), backend, remarks })
 }
 
-/// The layers of the ONNX classifier at `path` that explainers can ask for.
+/// The layers of the ONNX classifier at `path` that explainers can ask for. `size`, `(H, W)`, is needed where the model
+/// leaves it open.
 ///
 /// # Errors
 /// If the file is no such classifier.
-pub fn layers(path: &std::path::Path) -> Result<Vec<shiftlens_api::LayerInfo>> {
-    let mut p = OnnxPredictor::load(&PredictorConfig { path: path.to_owned(), ..Default::default() })?;
+pub fn layers(path: &Path, size: Option<[usize; 2]>) -> Result<Vec<shiftlens_api::LayerInfo>> {
+    let input = shiftlens_onnx::InputSpec { size, ..Default::default() };
+    let mut p = OnnxPredictor::load(&PredictorConfig { path: path.to_owned(), input, ..Default::default() })?;
     match p.gradients() {
         Some(g) => g.layers(),
         None => Err(Error::Unsupported(format!("{}: this graph offers no layers", path.display()))),
     }
+}
+
+/// Differentiates the ONNX model at `path` graph to graph (see [`GradientGraph`]).
+///
+/// # Errors
+/// If the file is no ONNX model, or as [`GradientGraph::build`].
+pub fn differentiate(path: &Path, request: &GradientRequest) -> Result<GradientGraph> {
+    GradientGraph::build(&Model::load(path, None)?, request)
 }

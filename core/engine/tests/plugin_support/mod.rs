@@ -1,11 +1,12 @@
 //! What the tests of the plugin host share: C compiled on the spot, products of the build, a monitor that remembers.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use serde_json::Value;
 use shiftlens_api::{
-    Encoder, Generator, GeneratorInfo, Images, LatentCodes, Level, Monitor, Predictor, PredictorInfo, Result,
-    Scores,
+    Context, Encoder, Explanation, Generator, GeneratorInfo, Heatmap, Images, LatentCodes, Level, Monitor,
+    Predictor, PredictorInfo, Result, Scores, Silent, Target,
 };
-use shiftlens_engine::plugin::PluginLibrary;
+use shiftlens_engine::plugin::{self, PluginLibrary};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,6 +45,29 @@ pub fn cdylib(name: &str) -> String {
 /// The SDK's example plugin.
 pub fn every_kind() -> Arc<PluginLibrary> {
     PluginLibrary::open(&product(&format!("examples/{}", cdylib("every_kind")))).unwrap()
+}
+
+/// What a heatmap's reader is told.
+pub type Notes = Vec<(String, String)>;
+
+/// What the Grad-CAM plugin answers: one heatmap and its notes for each image.
+pub fn gradcam(
+    f: &mut dyn Predictor,
+    x: &Images,
+    class: usize,
+    params: Value,
+) -> Result<Vec<(Heatmap, Notes)>> {
+    let lib = PluginLibrary::open(&product(&cdylib("shiftlens_gradcam"))).unwrap();
+    let mut explainer = plugin::explainer(&lib, &params)?;
+    let target = Target { class, name: f.info().classes[class].clone() };
+    let mut cx = Context { predictor: f, latent: None, monitor: &Silent, seed: 0 };
+    let all = explainer.explain(&mut cx, x, &target)?;
+    assert_eq!(all.len(), x.len());
+    let one = |list: Vec<Explanation>| match <[Explanation; 1]>::try_from(list) {
+        Ok([Explanation::Heatmap { map, notes, .. }]) => (map, notes),
+        other => panic!("{other:?}"),
+    };
+    Ok(all.into_iter().map(one).collect())
 }
 
 /// Sources compiled so far by this test program.

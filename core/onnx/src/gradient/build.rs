@@ -201,8 +201,16 @@ impl GradientGraph {
         let inner = |t: &str| facts.floats.contains(t) && (t == input || model.producer(t).is_some());
         for tensor in request.wrt.iter().chain(&request.also).chain([&scores]) {
             if !inner(tensor) {
+                let some: Vec<String> = offered(model, facts, &input, &output)
+                    .iter()
+                    .rev()
+                    .take(5)
+                    .map(|t| format!("\"{t}\""))
+                    .collect();
                 return Err(Error::Invalid(format!(
-                    "{name}: the graph has no float32 tensor \"{tensor}\" that is computed from the image"
+                    "{name}: the graph has no float32 tensor \"{tensor}\" that is computed from the image; its input is \
+                     \"{input}\", its last layers are {}",
+                    some.join(", ")
                 )));
             }
         }

@@ -300,6 +300,10 @@ impl<'a> Emitter<'a> {
 
     /// `since`: operator-set version from which on the axes are an input.
     fn reduce(&mut self, op: &str, since: i64, a: &str, axes: &[usize]) -> String {
+        // Left out, the axes would mean all of them.
+        if axes.is_empty() {
+            return a.to_owned();
+        }
         let list: Vec<i64> = axes.iter().map(|d| *d as i64).collect();
         if self.opset >= since {
             let axes = self.int_list(&list);

@@ -1,7 +1,7 @@
 //! The callee's side of one call: reading arguments, catching panics, writing answers and errors.
 
 use shiftlens_abi::{Array, Buffer, DirectionStatsV1, GradientRequestV1, Text, status, wire};
-use shiftlens_api::{Error, GradientRequest, Images, LatentCodes, Result, ScoreKind, Targets};
+use shiftlens_api::{Error, GradientRequest, Images, LatentCodes, Result, ScoreKind, Targets, Tensor};
 use std::any::Any;
 use std::cell::Cell;
 use std::ffi::c_char;
@@ -101,7 +101,7 @@ pub fn exact<const R: usize>(what: &str, expected: &str, shape: &[usize]) -> Res
 /// Reads images `[N, C, H, W]`.
 ///
 /// # Safety
-/// As [`array`].
+/// As [`array()`].
 pub unsafe fn images(p: *const Array) -> Result<Images> {
     // SAFETY: the caller's promise.
     let (shape, data) = unsafe { array("images", p) }?;
@@ -111,7 +111,7 @@ pub unsafe fn images(p: *const Array) -> Result<Images> {
 /// Reads codes `[N, L, D]`.
 ///
 /// # Safety
-/// As [`array`].
+/// As [`array()`].
 pub unsafe fn codes(p: *const Array) -> Result<LatentCodes> {
     // SAFETY: the caller's promise.
     let (shape, data) = unsafe { array("latent codes", p) }?;
@@ -129,6 +129,29 @@ pub unsafe fn text(what: &str, p: *const c_char) -> Result<String> {
         .ok_or_else(|| Error::Invalid(format!("{what}: expected UTF-8 text, found null or bytes")))
 }
 
+/// Reads class indices.
+///
+/// # Safety
+/// `p` must be null or lead to `count` values.
+pub unsafe fn classes(what: &str, p: *const u64, count: u64) -> Result<Vec<usize>> {
+    if count > 0 && p.is_null() {
+        return Err(Error::Invalid(format!(
+            "{what}: the list of classes is null although its count is {count}"
+        )));
+    }
+    // SAFETY: the list is not null and has `count` entries.
+    Ok((0..count as usize).map(|i| unsafe { *p.add(i) } as usize).collect())
+}
+
+/// Reads which scalar is meant.
+pub fn score_kind(what: &str, score: u32) -> Result<ScoreKind> {
+    match score {
+        0 => Ok(ScoreKind::Logit),
+        1 => Ok(ScoreKind::Probability),
+        other => Err(Error::Invalid(format!("{what}: score {other}, expected 0 or 1"))),
+    }
+}
+
 /// Reads a gradient request.
 ///
 /// # Safety
@@ -136,21 +159,19 @@ pub unsafe fn text(what: &str, p: *const c_char) -> Result<String> {
 pub unsafe fn request(p: *const GradientRequestV1) -> Result<GradientRequest> {
     // SAFETY: null or valid, as the caller promises.
     let r = unsafe { p.as_ref() }.ok_or_else(|| Error::invalid("gradient request: a null pointer"))?;
-    if (r.layer_count > 0 && r.layers.is_null()) || (r.class_count > 0 && r.classes.is_null()) {
-        return Err(Error::invalid("gradient request: a list is null although its count is not 0"));
+    if r.layer_count > 0 && r.layers.is_null() {
+        return Err(Error::invalid(
+            "gradient request: the list of layers is null although its count is not 0",
+        ));
     }
     let mut layers = Vec::new();
     for i in 0..r.layer_count as usize {
         // SAFETY: the list is not null and has `layer_count` entries, each a text.
         layers.push(unsafe { text("layer name", *r.layers.add(i)) }?);
     }
-    // SAFETY: the list is not null and has `class_count` entries.
-    let classes = (0..r.class_count as usize).map(|i| unsafe { *r.classes.add(i) } as usize).collect();
-    let score = match r.score {
-        0 => ScoreKind::Logit,
-        1 => ScoreKind::Probability,
-        other => return Err(Error::Invalid(format!("gradient request: score {other}, expected 0 or 1"))),
-    };
+    // SAFETY: the caller's promise.
+    let classes = unsafe { classes("gradient request", r.classes, r.class_count) }?;
+    let score = score_kind("gradient request", r.score)?;
     Ok(GradientRequest {
         layers,
         layer_gradients: r.layer_gradients != 0,
@@ -173,6 +194,8 @@ pub enum Question {
     Predict(Images),
     /// `gradients(images, request)`
     Gradients(Images, GradientRequest),
+    /// `scores_with(images, layer, activations, classes, score)`
+    ScoresWith(Images, String, Tensor, Vec<usize>, ScoreKind),
     /// `find(codes, targets)`
     Find(LatentCodes, Targets),
     /// `direction()`

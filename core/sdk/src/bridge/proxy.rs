@@ -1,9 +1,10 @@
 //! Tables of C functions as Rust components. Everything that comes back is checked for shape and finiteness.
 
 use super::call::{Peer, arrays, c_string, json};
+use super::serve::check_rows;
 use shiftlens_abi::{
-    Array, Buffer, DirectionStatsV1, DirectionV1, EncoderV1, GeneratorV1, GradientOutputV1,
-    GradientRequestV1, GradientsV1, PredictorV1, Text,
+    ActivationsV1, Array, Buffer, DirectionStatsV1, DirectionV1, EncoderV1, GeneratorV1, GradientOutputV1,
+    GradientRequestV1, GradientsV1, PredictorV1, Text, capability,
 };
 use shiftlens_api::{
     Direction, DirectionFinder, Error, GeneratorInfo, GradientOutput, GradientRequest, Images, LatentCodes,
@@ -167,12 +168,13 @@ impl<O: Send> shiftlens_api::Encoder for Encoder<O> {
     }
 }
 
-/// f behind a table, a white box if there is a second one.
+/// f behind a table, a white box if there is a second one; a third one takes replaced activations.
 #[derive(Debug)]
 pub struct Predictor<O> {
     peer: Peer<O>,
     table: PredictorV1,
     gradients: Option<GradientsV1>,
+    activations: Option<ActivationsV1>,
     info: PredictorInfo,
 }
 
@@ -184,14 +186,19 @@ impl<O> Predictor<O> {
     ///
     /// # Errors
     /// What `info` says, or an answer that cannot be.
-    pub unsafe fn new(mut peer: Peer<O>, table: PredictorV1, gradients: Option<GradientsV1>) -> Result<Self> {
+    pub unsafe fn new(
+        mut peer: Peer<O>,
+        table: PredictorV1,
+        gradients: Option<GradientsV1>,
+        activations: Option<ActivationsV1>,
+    ) -> Result<Self> {
         let f = peer.function("info", table.info)?;
         let cx = peer.context();
         // SAFETY: the caller's promise.
         let info: PredictorInfo = json(peer.who(), "info", |t, e| unsafe { f(cx, t, e) })?;
         positive(&peer, "predictor", &[("classes", info.classes.len())])?;
         one_or_three(&peer, info.channels)?;
-        Ok(Self { peer, table, gradients, info })
+        Ok(Self { peer, table, gradients, activations, info })
     }
 }
 
@@ -251,10 +258,7 @@ impl<O: Send> shiftlens_api::Gradients for Predictor<O> {
             class_count: classes.len() as u64,
             layer_gradients: u32::from(request.layer_gradients),
             input_gradient: u32::from(request.input_gradient),
-            score: match request.score {
-                ScoreKind::Logit => 0,
-                ScoreKind::Probability => 1,
-            },
+            score: score_number(request.score),
             reserved: 0,
         };
         // In the order of `serve`: scores, activations, their gradients, the input's gradient.
@@ -320,6 +324,65 @@ impl<O: Send> shiftlens_api::Gradients for Predictor<O> {
             gradients: tensors(gradients)?,
             input_gradient: input.map(|(s, d)| Tensor::new(s, d)).transpose()?,
         })
+    }
+
+    fn scores_with(
+        &mut self,
+        x: &Images,
+        layer: &str,
+        activations: &Tensor,
+        classes: &[usize],
+        score: ScoreKind,
+    ) -> Result<Vec<f32>> {
+        const NAME: &str = "scores";
+        let Some(table) = self.activations else {
+            return Err(Error::Unsupported(format!(
+                "{}: offers no `{}`, so it cannot compute scores from replaced activations of layer \"{layer}\"",
+                self.peer.who(),
+                capability::ACTIVATIONS.to_string_lossy()
+            )));
+        };
+        let f = self.peer.function(NAME, table.scores)?;
+        let cx = self.peer.context();
+        check_rows(x.len(), activations.shape(), classes.len())?;
+        let (images, rows) = (view(x.as_slice(), &x.shape())?, activations.shape()[0]);
+        let replaced = view(activations.as_slice(), activations.shape())?;
+        let layer = c_string("layer name", layer)?;
+        let classes: Vec<u64> = classes.iter().map(|c| *c as u64).collect();
+        let expected = format!("[{rows}], one for each row of the activations");
+        let (_, scores) = array(
+            &self.peer,
+            NAME,
+            "scores",
+            &expected,
+            |s| s == [rows],
+            |b, e| {
+                // SAFETY: the constructor's promise; the views are of `x` and `activations`, name and list live until
+                // the call ends, the buffer has the room that it says.
+                unsafe {
+                    f(
+                        cx,
+                        &raw const images,
+                        layer.as_ptr(),
+                        &raw const replaced,
+                        classes.as_ptr(),
+                        classes.len() as u64,
+                        score_number(score),
+                        b,
+                        e,
+                    )
+                }
+            },
+        )?;
+        Ok(scores)
+    }
+}
+
+/// As `shiftlens.h` numbers them.
+fn score_number(score: ScoreKind) -> u32 {
+    match score {
+        ScoreKind::Logit => 0,
+        ScoreKind::Probability => 1,
     }
 }
 

@@ -5,13 +5,13 @@
 
 use super::answer::{self, Answer, Pending, Question, guard};
 use shiftlens_abi::{
-    Array, Buffer, DirectionStatsV1, DirectionV1, EncoderV1, GeneratorV1, GradientOutputV1,
+    ActivationsV1, Array, Buffer, DirectionStatsV1, DirectionV1, EncoderV1, GeneratorV1, GradientOutputV1,
     GradientRequestV1, GradientsV1, LatentV1, PredictorV1, Text,
 };
 use shiftlens_api::{
-    Direction, DirectionFinder, Encoder, Error, Explainer, Generator, Predictor, Result, Targets,
+    Direction, DirectionFinder, Encoder, Error, Explainer, Generator, Predictor, Result, Targets, Tensor,
 };
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::marker::PhantomData;
 use std::sync::{Mutex, TryLockError};
 
@@ -276,6 +276,62 @@ unsafe extern "C" fn gradients<S: Served>(
     }
 }
 
+/// What [`shiftlens_api::Gradients::scores_with`] demands of its arguments' sizes.
+pub(super) fn check_rows(images: usize, activations: &[usize], classes: usize) -> Result<()> {
+    let rows = activations.first().copied().unwrap_or(0);
+    if activations.len() < 2 || !rows.is_multiple_of(images) {
+        return Err(Error::Shape {
+            what: "activations to put in".into(),
+            expected: format!("[{images} * r, …], r variants for each of {images} images"),
+            found: activations.to_vec(),
+        });
+    }
+    if classes != 1 && classes != images {
+        return Err(Error::Invalid(format!("{classes} classes for {images} images, expected 1 or {images}")));
+    }
+    Ok(())
+}
+
+unsafe extern "C" fn scores_with<S: Served>(
+    cx: *mut c_void,
+    images: *const Array,
+    layer: *const c_char,
+    activations: *const Array,
+    classes: *const u64,
+    class_count: u64,
+    score: u32,
+    scores: *mut Buffer,
+    error: *mut Text,
+) -> i32 {
+    // SAFETY: the ABI: `cx` is a context of this table; arrays, texts and buffers are the caller's, and the list of
+    // classes has as many entries as it says.
+    unsafe {
+        guard(error, || {
+            let x = answer::images(images)?;
+            let layer = answer::text("layer name", layer)?;
+            let (shape, data) = answer::array("activations", activations)?;
+            let classes = answer::classes("scores", classes, class_count)?;
+            let kind = answer::score_kind("scores", score)?;
+            check_rows(x.len(), &shape, classes.len())?;
+            let activations = Tensor::new(shape, data)?;
+            with::<S, _>(cx, |s| {
+                let f = role(s.components.predictor(), "predictor")?;
+                let g = f.gradients().ok_or_else(|| Error::Unsupported(BLACK_BOX.into()))?;
+                let out = buffer(scores)?;
+                let compute = |q: &Question| {
+                    let Question::ScoresWith(x, layer, activations, classes, kind) = q else {
+                        unreachable!("the question asked")
+                    };
+                    let y = g.scores_with(x, layer, activations, classes, *kind)?;
+                    Ok(Answer::one(&[y.len()], &y))
+                };
+                let question = Question::ScoresWith(x, layer, activations, classes, kind);
+                Ok(s.pending.answer(question, &mut [out], compute)?.0)
+            })
+        })
+    }
+}
+
 fn direction_answer(d: &Direction) -> Answer {
     let alpha = d.alpha();
     Answer {
@@ -361,6 +417,8 @@ impl<S: Served> Tables<S> {
     /// `shiftlens.gradients/1`, `shiftlens.host.gradients/1`
     pub const GRADIENTS: GradientsV1 =
         GradientsV1 { layers: Some(layers::<S>), gradients: Some(gradients::<S>) };
+    /// `shiftlens.activations/1`, `shiftlens.host.activations/1`
+    pub const ACTIVATIONS: ActivationsV1 = ActivationsV1 { scores: Some(scores_with::<S>) };
     /// `shiftlens.direction/1`
     pub const DIRECTION: DirectionV1 = DirectionV1 { find: Some(find::<S>) };
     /// `shiftlens.host.latent/1`

@@ -15,7 +15,7 @@ impl Method for EigenGradCam {
         "Eigen-Grad-CAM"
     }
     fn map(&self, layer: &Layer) -> Vec<f64> {
-        let products = layer.pairs().map(|(a, g)| a.iter().zip(g).map(|(a, g)| g * a).collect()).collect();
+        let products = layer.pairs().flat_map(|(a, g)| a.iter().zip(g).map(|(a, g)| g * a)).collect();
         projection(products, layer.positions())
     }
 }
