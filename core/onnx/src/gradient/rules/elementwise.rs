@@ -144,14 +144,10 @@ pub fn min(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
 /// `y = a where c, else b`.
 pub fn r#where(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     let dy = c.dy(e)?;
-    let mask = e.to_float(c.x(0));
+    let zero = e.scalar(0.0);
     let mut out = vec![];
-    give(e, c, &mut out, 1, |e| e.mul(&dy, &mask))?;
-    give(e, c, &mut out, 2, |e| {
-        let one = e.scalar(1.0);
-        let other = e.sub(&one, &mask);
-        e.mul(&dy, &other)
-    })?;
+    give(e, c, &mut out, 1, |e| e.op("Where", &[c.x(0), &dy, &zero], vec![]))?;
+    give(e, c, &mut out, 2, |e| e.op("Where", &[c.x(0), &zero, &dy], vec![]))?;
     Ok(out)
 }
 

@@ -99,5 +99,7 @@ pub fn top_k(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     };
     let zeros = e.zeros_like(c.x(0));
     let axis = e.axis(c.node, c.node.int("axis", -1), e.shape(c.x(0))?.len())? as i64;
-    Ok(vec![(0, e.op("ScatterElements", &[&zeros, indices, &dy], vec![int("axis", axis)]))])
+    // The operator's name up to operator set 10.
+    let scatter = if e.opset() < 11 { "Scatter" } else { "ScatterElements" };
+    Ok(vec![(0, e.op(scatter, &[&zeros, indices, &dy], vec![int("axis", axis)]))])
 }

@@ -23,7 +23,7 @@ fn parameter(e: &mut Emitter<'_>, c: &Call<'_>, values: &[f32]) -> Result<String
     Ok(e.floats(&shape, values))
 }
 
-/// `dx = dy` where x rounds to an integer of the type's range, else 0.
+/// `y = x / scale + zero`: `dx = dy / scale` where x rounds to an integer of the type's range, else 0.
 pub fn quantize(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     let dy = c.dy(e)?;
     if c.wants(1) {
@@ -48,14 +48,19 @@ pub fn quantize(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     let bound = |limit: f32| -> Vec<f32> { scale.iter().zip(&zero).map(|(s, z)| (limit - z) * s).collect() };
     let (low, high) = (parameter(e, c, &bound(low - 0.5))?, parameter(e, c, &bound(high + 0.5))?);
     let (above, below) = (e.greater(c.x(0), &low), e.greater(&high, c.x(0)));
-    let g = e.mul(&dy, &above);
+    let steps = parameter(e, c, &scale)?;
+    let g = e.div(&dy, &steps);
+    let g = e.mul(&g, &above);
     Ok(vec![(0, e.mul(&g, &below))])
 }
 
-/// What reaches the dequantised value reaches the integers: the pair's scale is undone by QuantizeLinear.
+/// `y = (x - zero) scale`: `dx = scale dy`. The integers may have been written with another scale.
 pub fn dequantize(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     if c.wants(1) {
         return Err(e.unsupported(c.node, "its scale depends on the image"));
     }
-    Ok(vec![(0, c.dy(e)?)])
+    let dy = c.dy(e)?;
+    let scale = e.input_floats(c.node, 1)?.unwrap_or_default();
+    let scale = parameter(e, c, &scale)?;
+    Ok(vec![(0, e.mul(&dy, &scale))])
 }

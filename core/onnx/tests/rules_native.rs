@@ -1,0 +1,52 @@
+//! Every gradient rule against differences, on ONNX Runtime. Skipped, saying so, where its library is not there.
+
+mod cases;
+mod differences;
+mod reference;
+
+use differences::Known;
+use shiftlens_onnx::Choice;
+
+const KNOWN: Known = Known { limits: &[], fatal: &[] };
+
+fn check(group: &str) {
+    match shiftlens_onnx::backend::init(Choice::Native) {
+        Ok(_) => differences::check(group, &KNOWN),
+        Err(e) => println!("skipped: {e}"),
+    }
+}
+
+#[test]
+fn every_rule_has_cases() {
+    differences::coverage();
+}
+
+#[test]
+fn elementwise() {
+    check("elementwise");
+}
+
+#[test]
+fn operands() {
+    check("operands");
+}
+
+#[test]
+fn linear() {
+    check("linear");
+}
+
+#[test]
+fn windows() {
+    check("windows");
+}
+
+#[test]
+fn reduce() {
+    check("reduce");
+}
+
+#[test]
+fn shape() {
+    check("shape");
+}
