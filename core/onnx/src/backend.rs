@@ -11,6 +11,7 @@
 //! `SHIFTLENS_ONNX_BACKEND=native` or `embedded` forces one. [`backend_name`] says which one really runs.
 
 use ort::environment::Environment;
+use ort::session::SessionInputValue;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, TensorElementType, TensorRef};
 use shiftlens_api::{Error, Result, Tensor};
@@ -325,10 +326,12 @@ impl Session {
         let prepare = |level: GraphOptimizationLevel| -> ort::Result<ort::session::Session> {
             let mut builder =
                 ort::session::Session::builder(&backend.environment)?.with_optimization_level(level)?;
-            if backend.native
-                && let Some(n) = threads
-            {
-                builder = builder.with_intra_threads(n.max(1))?;
+            if backend.native {
+                // Threads that wait for more work at the end of a run would take the cores from the next session.
+                builder = builder.with_config_entry("session.force_spinning_stop", "1")?;
+                if let Some(n) = threads {
+                    builder = builder.with_intra_threads(n.max(1))?;
+                }
             }
             builder.commit_from_memory(model)
         };
@@ -347,25 +350,47 @@ impl Session {
     /// # Errors
     /// [`Error::Component`] with what the backend says, [`Error::Shape`] if an input's size is not its shape's.
     pub fn run(&mut self, inputs: &[(&str, &[usize], &[f32])]) -> Result<Vec<Value>> {
+        self.run_with(inputs, &[])
+    }
+
+    /// As [`Session::run`], with further inputs of type `int64`.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_with(
+        &mut self,
+        floats: &[(&str, &[usize], &[f32])],
+        integers: &[(&str, &[usize], &[i64])],
+    ) -> Result<Vec<Value>> {
         let backend = current()?;
         let fail = |e: &dyn std::fmt::Display| Error::component(&backend.name, format!("{}: {e}", self.name));
-        let mut feed = Vec::with_capacity(inputs.len());
-        for (name, shape, data) in inputs {
-            if shape.iter().product::<usize>() != data.len() {
-                return Err(Error::Shape {
-                    what: format!("{}: input \"{name}\" with {} values", self.name, data.len()),
-                    expected: format!("{shape:?}"),
-                    found: vec![data.len()],
-                });
-            }
+        let mut feed: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(floats.len() + integers.len());
+        for (name, shape, data) in floats {
+            self.check_input(name, shape, data.len())?;
             let value = TensorRef::from_array_view((shape.to_vec(), *data)).map_err(|e| fail(&e))?;
-            feed.push((name.to_string(), value));
+            feed.push((name.to_string(), value.into()));
+        }
+        for (name, shape, data) in integers {
+            self.check_input(name, shape, data.len())?;
+            let value = TensorRef::from_array_view((shape.to_vec(), *data)).map_err(|e| fail(&e))?;
+            feed.push((name.to_string(), value.into()));
         }
         let answer = self.inner.run(feed).map_err(|e| fail(&e))?;
         self.outputs
             .iter()
             .map(|o| answer.get(o).ok_or_else(|| fail(&format!("no output \"{o}\""))).map(extract))
             .collect()
+    }
+
+    fn check_input(&self, name: &str, shape: &[usize], values: usize) -> Result<()> {
+        if shape.iter().product::<usize>() == values {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            what: format!("{}: input \"{name}\" with {values} values", self.name),
+            expected: format!("{shape:?}"),
+            found: vec![values],
+        })
     }
 
     /// As [`Session::run`], for graphs whose outputs are all `float32`.

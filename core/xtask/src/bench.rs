@@ -2,12 +2,15 @@
 
 use crate::setup;
 use crate::shell::{Outcome, cargo, step};
+use std::path::PathBuf;
 
 /// Builds the plugins and runs the benchmark of Grad-CAM with `options`.
 pub fn gradcam(options: &[String]) -> Outcome {
     setup::setup();
     step(cargo(&["build", "--locked", "--release"]))?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
     let mut bench = cargo(&["bench", "--locked", "--bench", "gradcam", "--"]);
-    bench.args(options).env("SHIFTLENS_PLUGIN_PATH", crate::root().join("target").join("release"));
+    bench.args(options).env("SHIFTLENS_PLUGIN_PATH", target.join("release"));
     step(bench)
 }
