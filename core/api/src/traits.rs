@@ -225,6 +225,9 @@ impl Monitor for Silent {
 }
 
 /// The latent space of a study: what latent-shift explainers need besides f.
+///
+/// It is lent for the study's target class only: [`LatentSpace::direction`] is fitted to f's score of that class, and
+/// along it other classes' scores move as they happen to.
 pub struct LatentSpace<'a> {
     /// G.
     pub generator: &'a mut dyn Generator,
@@ -238,7 +241,7 @@ pub struct LatentSpace<'a> {
 pub struct Context<'a> {
     /// f.
     pub predictor: &'a mut dyn Predictor,
-    /// G, E and α, where the study has them.
+    /// G, E and α, where the study has them and the class to explain is its target; `None` for any other class.
     pub latent: Option<LatentSpace<'a>>,
     /// Log, progress, cancellation.
     pub monitor: &'a dyn Monitor,
