@@ -108,18 +108,18 @@ fn mistakes_are_answered_with_what_there_is() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.onnx");
     let model = fixture("resnet_tiny.onnx");
-    grad(&model, &out, &["--wrt", "relu99"]).expect(1).says(&["relu99", "its input is \"input\"", "Relu"]);
-    grad(&model, &out, &["--wrt", "input", "--class", "77"]).expect(1).says(&["class 77"]);
-    grad(&model, &out, &["--wrt", "input", "--score", "nothing"]).expect(1).says(&["nothing"]);
-    grad(&model, &out, &["--wrt", "input", "--size", "3,32,32"]).expect(1).says(&["declared as", "32"]);
+    grad(&model, &out, &["--wrt", "relu99"]).expect(2).says(&["relu99", "its input is \"input\"", "Relu"]);
+    grad(&model, &out, &["--wrt", "input", "--class", "77"]).expect(2).says(&["class 77"]);
+    grad(&model, &out, &["--wrt", "input", "--score", "nothing"]).expect(2).says(&["nothing"]);
+    grad(&model, &out, &["--wrt", "input", "--size", "3,32,32"]).expect(2).says(&["declared as", "32"]);
     grad(&model, &out, &[]).expect(2).says(&["--wrt"]);
     grad(Path::new("nothing.onnx"), &out, &["--wrt", "input"]).expect(2).says(&["no such file"]);
     let text = folder.path().join("text.onnx");
     std::fs::write(&text, "no model").unwrap();
-    grad(&text, &out, &["--wrt", "input"]).expect(1).says(&["not an ONNX model"]);
+    grad(&text, &out, &["--wrt", "input"]).expect(2).says(&["not an ONNX model"]);
     // What answers gradients already is not differentiated again.
     grad(&model, &out, &["--wrt", "input", "--class", "1"]).expect(0);
-    grad(&out, &folder.path().join("twice.onnx"), &["--wrt", "input"]).expect(1).says(&["grad/input"]);
+    grad(&out, &folder.path().join("twice.onnx"), &["--wrt", "input"]).expect(2).says(&["grad/input"]);
     assert!(!folder.path().join("twice.onnx").exists());
 }
 
@@ -130,5 +130,6 @@ fn layers_are_listed_with_shapes_and_the_default() {
     let default: Vec<&str> = answer.stdout.lines().filter(|l| l.ends_with("<- default")).collect();
     assert_eq!(default.len(), 1, "{}", answer.stdout);
     assert!(answer.stdout.lines().count() > 5 && default[0].contains('['), "{}", answer.stdout);
-    shiftlens(&root(), &["layers", &model, "--size", "32,32"]).expect(1).says(&["size"]);
+    shiftlens(&root(), &["layers", "--size", "32,32", &model]).expect(1).says(&["size"]);
+    shiftlens(&root(), &["layers", &model, "--size", "32"]).expect(2).says(&["224,224"]);
 }

@@ -175,7 +175,7 @@ fn methods_that_a_predictor_cannot_serve_are_answered_with_those_that_it_can() {
         "this predictor (plugin example.joint-space 0.1.0",
         "is a black box",
         "eigencam and scorecam need activations alone",
-        "occlusion, rise or kernelshap",
+        "occlusion, rise or kernel-shap",
     ]);
 }
 

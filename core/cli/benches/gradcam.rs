@@ -188,7 +188,8 @@ fn compare(o: &Options, folder: &Path) -> Outcome {
              output = {{ activation = \"softmax\", target = {CLASS} }}",
             o.threads
         );
-        let mut c = study(folder, model, &format!("{model}.onnx"), &params.replace("threads", "params.threads"))?;
+        let mut c =
+            study(folder, model, &format!("{model}.onnx"), &params.replace("threads", "params.threads"))?;
         for &batch in &o.batches {
             let values = noise(batch * 3 * SIZE * SIZE, 7);
             let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -228,7 +229,9 @@ fn compare(o: &Options, folder: &Path) -> Outcome {
                 }
             }
             // Ratios within a round: what slows the machine down slows both down.
-            let ratio = |a: usize, b: usize| median(&mut (0..o.rounds).map(|r| t[a][r] / t[b][r]).collect::<Vec<_>>());
+            let ratio = |a: usize, b: usize| {
+                median(&mut (0..o.rounds).map(|r| t[a][r] / t[b][r]).collect::<Vec<_>>())
+            };
             let ratios = [ratio(3, 0), ratio(0, 1), ratio(2, 1)];
             let [cam, forward, input, torch_cam, torch_forward] = t.each_mut().map(|t| median(t));
             println!(

@@ -32,8 +32,8 @@ pub enum Command {
         /// The .onnx file
         model: PathBuf,
         /// Height and width of the images, such as 224,224, where the model leaves them open
-        #[arg(long, value_name = "H,W", value_delimiter = ',', num_args = 2)]
-        size: Option<Vec<usize>>,
+        #[arg(long, value_name = "H,W", value_parser = height_and_width)]
+        size: Option<[usize; 2]>,
     },
     /// Differentiate an ONNX classifier: write a model that also answers inner tensors and gradients
     Grad(crate::grad::Grad),
@@ -42,6 +42,16 @@ pub enum Command {
     Train(crate::train::Train),
     /// Draw pictures from a trained generator
     Generate(crate::generate::Generate),
+}
+
+/// `224,224`.
+fn height_and_width(text: &str) -> Result<[usize; 2], String> {
+    let sizes: Result<Vec<usize>, _> = text.split(',').map(|t| t.trim().parse()).collect();
+    sizes
+        .ok()
+        .and_then(|s| <[usize; 2]>::try_from(s).ok())
+        .filter(|s| s.iter().all(|n| *n > 0))
+        .ok_or_else(|| "expected a height and a width, such as 224,224".into())
 }
 
 /// What every command on a study takes.

@@ -3,6 +3,7 @@
 use crate::Done;
 use crate::failure::Failure;
 use clap::Args;
+use shiftlens_api::Error;
 use shiftlens_engine::registry::{GradientRequest, Scalar, Seed, differentiate};
 use std::path::PathBuf;
 
@@ -61,9 +62,13 @@ pub fn grad(a: &Grad) -> Done {
         input_size: a.size.clone(),
         ..GradientRequest::default()
     };
-    let graph = differentiate(&a.model, &request)?;
+    let graph = differentiate(&a.model, &request).map_err(|e| match e {
+        // The file, a tensor or a class that cannot be used: nothing was made.
+        Error::Invalid(_) | Error::Unsupported(_) => Failure::Usage(e.to_string()),
+        e => Failure::Work(e),
+    })?;
     let bytes = graph.model.to_bytes()?;
-    let work = |e: std::io::Error| Failure::Work(shiftlens_api::Error::io(&a.out, e));
+    let work = |e: std::io::Error| Failure::Work(Error::io(&a.out, e));
     // Beside its place first: a file that stands there is whole.
     let part = a.out.with_extension("onnx.part");
     std::fs::write(&part, &bytes).map_err(work)?;

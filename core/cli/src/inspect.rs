@@ -7,11 +7,10 @@ use std::env::consts::DLL_SUFFIX;
 use std::path::{Path, PathBuf};
 
 /// `shiftlens layers`.
-pub fn layers(model: &Path, size: Option<&[usize]>) -> Done {
+pub fn layers(model: &Path, size: Option<[usize; 2]>) -> Done {
     if !model.is_file() {
         return Err(Failure::Usage(format!("{}: no such file", model.display())));
     }
-    let size = size.and_then(|s| <[usize; 2]>::try_from(s).ok());
     for l in shiftlens_engine::registry::layers(model, size)? {
         let shape: Vec<String> = l.shape.iter().map(|d| d.map_or("?".into(), |d| d.to_string())).collect();
         let mark = if l.default { "  <- default" } else { "" };

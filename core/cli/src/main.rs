@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Command::Explain(a) => study::explain(&a),
         Command::Check(a) => study::check(&a),
         Command::Plugins { paths } => inspect::plugins(&paths),
-        Command::Layers { model, size } => inspect::layers(&model, size.as_deref()),
+        Command::Layers { model, size } => inspect::layers(&model, size),
         Command::Grad(a) => grad::grad(&a),
         Command::Train(a) => train::train(&a),
         Command::Generate(a) => generate::generate(&a),

@@ -102,7 +102,7 @@ fn a_black_box_is_refused_with_the_methods_that_work() {
                 "plugin shiftlens.gradcam",
                 "black box",
                 "eigencam and scorecam",
-                "occlusion, rise or kernelshap",
+                "occlusion, rise or kernel-shap",
             ],
         );
     }

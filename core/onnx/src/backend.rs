@@ -364,7 +364,8 @@ impl Session {
     ) -> Result<Vec<Value>> {
         let backend = current()?;
         let fail = |e: &dyn std::fmt::Display| Error::component(&backend.name, format!("{}: {e}", self.name));
-        let mut feed: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(floats.len() + integers.len());
+        let mut feed: Vec<(String, SessionInputValue<'_>)> =
+            Vec::with_capacity(floats.len() + integers.len());
         for (name, shape, data) in floats {
             self.check_input(name, shape, data.len())?;
             let value = TensorRef::from_array_view((shape.to_vec(), *data)).map_err(|e| fail(&e))?;

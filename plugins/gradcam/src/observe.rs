@@ -107,7 +107,7 @@ pub fn white_box<'p>(
         Error::Unsupported(format!(
             "{title}: this predictor ({}) is a black box: it offers no activations and no gradients, on which every \
              method of this plugin rests. A predictor of kind \"onnx\" offers both, and so may one from a plugin \
-             (shiftlens.gradients/1; {} need activations alone). For a black box take occlusion, rise or kernelshap \
+             (shiftlens.gradients/1; {} need activations alone). For a black box take occlusion, rise or kernel-shap \
              of the plugin `attribution`",
             info.backend,
             methods_that(|n| n != Needs::AblatedScores && !n.gradients()).replace(", ", " and "),

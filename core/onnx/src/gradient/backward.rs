@@ -129,6 +129,7 @@ pub fn differentiate(
             };
             e.hold(&total);
             if sources.iter().any(|s| s == name) {
+                // Once for the way on, once for the answer.
                 e.hold(&total);
             }
             gradients.insert(name, total);

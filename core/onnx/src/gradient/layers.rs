@@ -90,11 +90,13 @@ fn is_tokens(model: &Model, facts: &Facts, node: &NodeProto, shape: &[Size]) -> 
     }
     match node.op() {
         "LayerNormalization" | "RMSNormalization" => true,
-        // Not the bias of a linear layer.
-        "Add" => {
-            !node.input.iter().any(|i| facts.constants.contains_key(i))
-                || node.input.iter().all(|i| model.producer(i).is_none_or(|(_, p)| p.op() != "MatMul"))
-        }
+        // A residual sum, or the last step of a normalisation written out; not the bias of a linear layer, nor a
+        // step of an activation.
+        "Add" => node.input.iter().all(|i| {
+            facts.constants.contains_key(i)
+                || node.input.iter().all(|o| !facts.constants.contains_key(o))
+                || model.producer(i).is_some_and(|(_, p)| p.op() == "Mul")
+        }),
         _ => false,
     }
 }
