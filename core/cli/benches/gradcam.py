@@ -17,6 +17,11 @@ import torchvision
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+# torchvision's DenseNet overwrites the layer that is looked at with its ReLU, and pytorch-grad-cam would take the
+# overwritten values for the activations.
+relu = torch.nn.functional.relu
+torch.nn.functional.relu = lambda x, inplace=False: relu(x)
+
 folder, threads, names = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 CLASS = 3
 LAYERS = {"resnet18": lambda m: m.layer4[-1], "densenet121": lambda m: m.features[-1]}
