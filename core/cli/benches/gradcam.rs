@@ -41,7 +41,7 @@ impl Options {
             python: "python3".into(),
             models: vec!["resnet18".into(), "densenet121".into()],
             batches: vec![1, 16],
-            rounds: 9,
+            rounds: 10,
             threads: cores,
             memory: None,
         };
@@ -156,7 +156,6 @@ fn input_gradient(c: &mut Components, x: &Images) -> Outcome {
 }
 
 fn timed(work: impl FnOnce() -> Outcome) -> Outcome<f64> {
-    std::thread::sleep(PAUSE);
     let start = Instant::now();
     work()?;
     Ok(start.elapsed().as_secs_f64())
@@ -210,19 +209,19 @@ fn compare(o: &Options, folder: &Path) -> Outcome {
 
             let mut t: [Vec<f64>; 5] = Default::default();
             for round in 0..=o.rounds {
-                let times = [
-                    timed(|| explain(&mut c, &x).map(|_| ()))?,
-                    timed(|| Ok(c.predictor.predict(&x).map(|_| ())?))?,
-                    timed(|| input_gradient(&mut c, &x))?,
-                    {
-                        std::thread::sleep(PAUSE);
-                        peer.call("cam", model, batch)?
-                    },
-                    {
-                        std::thread::sleep(PAUSE);
-                        peer.call("forward", model, batch)?
-                    },
-                ];
+                // Each round begins with another one: who comes first finds colder caches.
+                let mut times = [0.0; 5];
+                for turn in 0..times.len() {
+                    let which = (turn + round) % times.len();
+                    std::thread::sleep(PAUSE);
+                    times[which] = match which {
+                        0 => timed(|| explain(&mut c, &x).map(|_| ()))?,
+                        1 => timed(|| Ok(c.predictor.predict(&x).map(|_| ())?))?,
+                        2 => timed(|| input_gradient(&mut c, &x))?,
+                        3 => peer.call("cam", model, batch)?,
+                        _ => peer.call("forward", model, batch)?,
+                    };
+                }
                 // The first round warms up.
                 if round > 0 {
                     t.iter_mut().zip(times).for_each(|(t, s)| t.push(1e3 * s / batch as f64));

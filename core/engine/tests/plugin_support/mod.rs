@@ -1,6 +1,8 @@
 //! What the tests of the plugin host share: C compiled on the spot, products of the build, a monitor that remembers.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod reference;
+
 use serde_json::Value;
 use shiftlens_api::{
     Context, Encoder, Explanation, Generator, GeneratorInfo, Heatmap, Images, LatentCodes, Level, Monitor,
