@@ -3,7 +3,7 @@
 use super::build::{GradientGraph, Request, SEED_WEIGHTS, Scalar, Seed, facts};
 use super::emit::{self, Emitter, Facts, PREFIX};
 use super::layers;
-use super::prune::{ancestors, prune, share_concatenations};
+use super::prune::{ancestors, prune};
 use super::size::{Size, show};
 use crate::backend::{Session, is_native};
 use crate::config::Activation;
@@ -42,14 +42,9 @@ enum Task {
 #[derive(Default)]
 pub(crate) struct GradientCache {
     layers: Option<Vec<LayerInfo>>,
-    base: Option<Base>,
+    /// What is known of the model's tensors.
+    facts: Option<Facts>,
     sessions: HashMap<Key, Prepared>,
-}
-
-/// The model as it is differentiated, and what is known of its tensors.
-struct Base {
-    model: Model,
-    facts: Facts,
 }
 
 struct Prepared {
@@ -58,15 +53,13 @@ struct Prepared {
     images: bool,
 }
 
-fn base(p: &mut OnnxPredictor) -> Result<&Base> {
-    if p.gradients.base.is_none() {
-        let mut model = p.model.clone();
-        share_concatenations(&mut model);
-        let sizes = p.input.shape(1)[1..].to_vec();
-        let facts = facts(&model, Some(&sizes), p.threads)?;
-        p.gradients.base = Some(Base { model, facts });
-    }
-    p.gradients.base.as_ref().ok_or_else(|| Error::invalid("just made"))
+/// What is known of the model's tensors, with the model itself.
+fn known(p: &mut OnnxPredictor) -> Result<(&Model, &Facts)> {
+    let facts = match p.gradients.facts.take() {
+        Some(facts) => facts,
+        None => facts(&p.model, Some(&p.input.shape(1)[1..]), p.threads)?,
+    };
+    Ok((&p.model, p.gradients.facts.insert(facts)))
 }
 
 /// See [`shiftlens_api::Gradients::layers`].
@@ -74,7 +67,7 @@ pub(crate) fn layers(p: &mut OnnxPredictor) -> Result<Vec<LayerInfo>> {
     if p.gradients.layers.is_none() {
         let (input, layout, output) = (p.input.name.clone(), p.input.layout, p.head.output.clone());
         let threads = p.threads;
-        let Base { model, facts } = base(p)?;
+        let (model, facts) = known(p)?;
         let mut found = layers::candidates(model, facts, &input, layout, &output);
         layers::choose(&mut found, model, facts, &output, threads)?;
         p.gradients.layers = Some(found);
@@ -96,8 +89,17 @@ fn resolve(p: &mut OnnxPredictor, names: &[String]) -> Result<Vec<String>> {
             })?);
             continue;
         }
-        let Base { model, facts } = base(p)?;
+        let (input, (model, facts)) = (p.input.name.clone(), known(p)?);
         if facts.floats.contains(name) && model.producer(name).is_some() {
+            // A constant may be as long as the batch by accident.
+            let batch = facts.shapes[&input].first();
+            if facts.shapes[name].first() != batch || facts.constants.contains_key(name) {
+                return Err(Error::Unsupported(format!(
+                    "{file}: tensor \"{name}\" of shape {}: the images are not its first axis; name a layer that keeps \
+                     them apart",
+                    show(&facts.shapes[name])
+                )));
+            }
             found.push(name.clone());
             continue;
         }
@@ -114,7 +116,7 @@ fn resolve(p: &mut OnnxPredictor, names: &[String]) -> Result<Vec<String>> {
 fn scored(p: &mut OnnxPredictor, kind: ScoreKind) -> Result<(Model, String, Facts)> {
     let (output, activation) = (p.head.output.clone(), p.head.activation);
     let ending = p.head.ending.clone();
-    let Base { model, facts } = base(p)?;
+    let (model, facts) = known(p)?;
     let (mut model, mut facts) = (model.clone(), facts.clone());
     let mut own = |op: &str, attributes: Vec<_>| {
         let name = "shiftlens/score".to_owned();
@@ -167,7 +169,7 @@ fn prepare(p: &mut OnnxPredictor, key: &Key) -> Result<Prepared> {
                 seed: Seed::Weights,
                 ..Request::default()
             };
-            let graph = GradientGraph::from_facts(&model, &facts, &request)?;
+            let graph = GradientGraph::from_facts(model, &facts, &request)?;
             if graph.columns != p.head.columns {
                 return Err(Error::Unsupported(format!(
                     "{}: tensor \"{}\" has {} columns, the model's output {}",
@@ -353,11 +355,11 @@ pub(crate) fn scores_with(
 ) -> Result<Vec<f32>> {
     let of_images = classes(p, x.len(), asked)?;
     let layer = resolve(p, &[layer.to_owned()])?.swap_remove(0);
-    let known = base(p)?.facts.shapes[&layer].clone();
+    let known = known(p)?.1.shapes[&layer].clone();
     let (rows, shape) = (activations.shape().first().copied().unwrap_or(0), activations.shape());
     let fits = known.len() == shape.len()
         && known[1..].iter().zip(&shape[1..]).all(|(k, s)| *k == Size::Fixed(*s))
-        && x.len() > 0
+        && !x.is_empty()
         && rows.is_multiple_of(x.len());
     if !fits {
         return Err(Error::Shape {
