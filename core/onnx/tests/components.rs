@@ -196,6 +196,31 @@ fn not_a_number_and_no_probability_are_errors() {
     let request = GradientRequest { input_gradient: true, classes: vec![0], ..Default::default() };
     let e = p.gradients().unwrap().gradients(&greys(&[0.6]), &request).unwrap_err();
     assert!(matches!(e, Error::Unsupported(_)), "{e}");
+    let request = GradientRequest { score: ScoreKind::Probability, ..request };
+    let e = p.gradients().unwrap().gradients(&greys(&[1.0]), &request).unwrap_err().to_string();
+    assert!(e.contains("promises probabilities"), "{e}");
+}
+
+/// A graph that ends in LogSoftmax has logits too: those before it. Its values are no probabilities yet.
+#[test]
+fn log_softmax_is_undone_by_a_softmax() {
+    let folder = Folder::new("logsoftmax");
+    let path = folder.write("log.onnx", &brightness(0, "LogSoftmax", 3).bytes());
+    let mut p = load(&path, OutputSpec::default()).unwrap();
+    let x = greys(&[0.9]);
+    let e: Vec<f32> = (1..=3).map(|k| (k as f32 * 1.6).exp()).collect();
+    let sum: f32 = e.iter().sum();
+    let s = p.predict(&x).unwrap();
+    assert!(s.row(0).iter().zip(&e).all(|(s, e)| (s - e / sum).abs() < 1e-5), "{:?}", s.row(0));
+    let request = GradientRequest {
+        input_gradient: true,
+        classes: vec![2],
+        score: ScoreKind::Logit,
+        ..Default::default()
+    };
+    let g = p.gradients().unwrap().gradients(&x, &request).unwrap();
+    assert!((g.scores[0] - 3.0 * 1.6).abs() < 1e-5, "{:?}", g.scores);
+    assert!(g.input_gradient.unwrap().as_slice().iter().all(|v| (v - 3.0 * 0.25).abs() < 1e-6));
 }
 
 #[test]

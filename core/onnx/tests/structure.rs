@@ -418,6 +418,35 @@ fn sizes_that_follow_the_image_are_refused() {
     refused(&b, &["x"], &["NonZero", "\"places\"", "image"]);
 }
 
+/// As many copies as the image's brightest pixel says.
+#[test]
+fn copies_that_follow_the_image_are_refused() {
+    if !is_native().unwrap() {
+        return; // the embedded backend knows no such sizes
+    }
+    let mut b = Build::new(13, &[1, 6]);
+    b.ints("one", &[1]).floats("few", &[1], &[0.0]);
+    b.node("ReduceMax", "x", "top", &[("axes", is(&[0, 1])), ("keepdims", A::I(0))]);
+    b.node("Reshape", "top one", "list", &[]).node("Cast", "list", "most", &[("to", A::I(7))]);
+    b.node("Add", "most one", "copies", &[]).node("Concat", "one copies", "repeats", &[("axis", A::I(0))]);
+    b.node("Tile", "x repeats", "tiled", &[]);
+    b.node("ReduceSum", "tiled axes", "logits", &[("keepdims", A::I(1))]).ints("axes", &[1]);
+    b.output("logits", None);
+    refused(&b, &["x"], &["(Tile)", "\"tiled\"", "on the image"]);
+}
+
+/// A score that steps alone tell from a constant.
+#[test]
+fn steps_have_no_gradient_and_that_is_said() {
+    let mut b = Build::new(17, &[0, 6]);
+    b.node("Relu", "x", "a", &[]).node("Round", "a", "b", &[]).node("Relu", "b", "logits", &[]);
+    b.output("logits", None);
+    refused(&b, &["a"], &["does not depend on tensor \"a\"", "rounding"]);
+    let mut aside = Build::new(17, &[0, 6]);
+    aside.node("Relu", "x", "a", &[]).node("Sigmoid", "x", "logits", &[]).output("logits", None);
+    refused(&aside, &["a"], &["does not depend on tensor \"a\""]);
+}
+
 #[test]
 fn forms_that_change_the_values_are_refused() {
     let mut b = Build::new(17, &[0, 6]);

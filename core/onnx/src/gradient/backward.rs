@@ -28,8 +28,25 @@ const MOVES: &[&str] = &[
     "Unsqueeze",
 ];
 
-/// Operators whose outputs are as large as the values of their inputs say.
-const SIZED_BY_VALUES: &[&str] = &["Compress", "NonMaxSuppression", "NonZero", "Unique"];
+/// Operators whose outputs are as large as the values of some inputs say, and which inputs these are.
+const SIZED_BY_VALUES: &[(&str, &[usize])] = &[
+    ("Compress", &[1]),
+    ("ConstantOfShape", &[0]),
+    ("Expand", &[1]),
+    ("NonMaxSuppression", &[0, 1, 2, 3, 4]),
+    ("NonZero", &[0]),
+    ("OneHot", &[1]),
+    ("Pad", &[1]),
+    ("Range", &[0, 1, 2]),
+    ("Reshape", &[1]),
+    ("Resize", &[2, 3]),
+    ("Slice", &[1, 2, 4]),
+    ("Split", &[1]),
+    ("Tile", &[1]),
+    ("TopK", &[1]),
+    ("Unique", &[0]),
+    ("Upsample", &[1]),
+];
 
 /// Tensors whose values depend smoothly on one of `sources`, the sources included.
 ///
@@ -74,12 +91,13 @@ pub fn has_rules(model: &Model, facts: &Facts, source: &str, score: &str) -> boo
 /// [`Error::Unsupported`].
 pub fn check_sizes(model: &Model, input: &str, score: &str) -> Result<()> {
     let (dependent, useful) = (dependent(model, input), ancestors(model, [score]));
-    let sized = |n: &&NodeProto| {
-        n.is_standard()
-            && SIZED_BY_VALUES.contains(&n.op())
-            && n.input.iter().any(|i| dependent.contains(i))
-            && n.output.iter().any(|o| useful.contains(o))
+    let by_image = |n: &NodeProto| {
+        let sizes =
+            SIZED_BY_VALUES.iter().find(|(op, _)| *op == n.op()).map_or(&[][..], |(_, inputs)| inputs);
+        sizes.iter().any(|i| n.input_name(*i).is_some_and(|name| dependent.contains(name)))
     };
+    let sized =
+        |n: &&NodeProto| n.is_standard() && by_image(n) && n.output.iter().any(|o| useful.contains(o));
     match model.graph().node.iter().find(sized) {
         None => Ok(()),
         Some(n) => Err(Error::Unsupported(format!(
@@ -152,7 +170,7 @@ fn check_type(e: &Emitter<'_>, node: &NodeProto, tensor: &str) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Unsupported`] for an operator without a rule and for tensors on the way that are not `float32`,
-/// [`Error::Invalid`] if the score does not depend on a source.
+/// [`Error::Invalid`] if the score does not depend on a source, or through steps only.
 pub fn differentiate(
     e: &mut Emitter<'_>,
     sources: &[String],
@@ -196,12 +214,14 @@ pub fn differentiate(
             gradients.insert(name, total);
         }
     }
-    sources
-        .iter()
-        .map(|s| {
-            gradients.get(s.as_str()).cloned().ok_or_else(|| {
-                Error::Invalid(format!("{}: the score does not depend on tensor \"{s}\"", model.name()))
-            })
-        })
-        .collect()
+    let useful = ancestors(model, [score]);
+    let missing = |s: &String| {
+        let how = if useful.contains(s) {
+            " but through rounding, comparisons or integers, which have no gradient"
+        } else {
+            ""
+        };
+        Error::Invalid(format!("{}: the score does not depend on tensor \"{s}\"{how}", model.name()))
+    };
+    sources.iter().map(|s| gradients.get(s.as_str()).cloned().ok_or_else(|| missing(s))).collect()
 }

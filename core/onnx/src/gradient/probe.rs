@@ -1,6 +1,7 @@
 //! Shapes and constants of all tensors of a model, by running it on grey images with every tensor as an output.
 
 use super::emit::{Facts, PREFIX, int};
+use super::prune::inputs;
 use super::size::{Shape, Size};
 use crate::backend::{Session, Value, is_native};
 use crate::constant::{Constant, Values};
@@ -14,8 +15,7 @@ use std::sync::Arc;
 pub fn dependent(model: &Model, input: &str) -> HashSet<String> {
     let mut set = HashSet::from([input.to_owned()]);
     for node in &model.graph().node {
-        let has_subgraph = node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty());
-        let touched = node.input.iter().any(|i| set.contains(i)) || has_subgraph;
+        let touched = inputs(node).any(|i| set.contains(&i));
         if touched && !(node.is_standard() && matches!(node.op(), "Shape" | "Size")) {
             set.extend(node.output.iter().filter(|o| !o.is_empty()).cloned());
         }

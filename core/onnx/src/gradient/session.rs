@@ -9,7 +9,7 @@ use crate::backend::{Session, is_native};
 use crate::config::Activation;
 use crate::graph::{Model, value_info};
 use crate::predictor::{OnnxPredictor, check_row};
-use crate::proto::data_type;
+use crate::proto::{NodeProto, data_type};
 use shiftlens_api::{Error, GradientOutput, GradientRequest, Images, LayerInfo, Result, ScoreKind, Tensor};
 use std::collections::HashMap;
 
@@ -45,12 +45,15 @@ pub(crate) struct GradientCache {
     /// What is known of the model's tensors.
     facts: Option<Facts>,
     sessions: HashMap<Key, Prepared>,
+    requests: u64,
 }
 
 struct Prepared {
     session: Session,
     /// True if the images are among the inputs.
     images: bool,
+    /// When it was asked for last, counted in requests.
+    used: u64,
 }
 
 /// What is known of the model's tensors, with the model itself.
@@ -184,7 +187,7 @@ fn prepare(p: &mut OnnxPredictor, key: &Key) -> Result<Prepared> {
             outputs.extend(layers.iter().cloned());
             outputs.extend(request.wrt.iter().map(|t| format!("{}{t}", super::GRADIENT_PREFIX)));
             let session = Session::new(&graph.model.to_bytes()?, &outputs, p.threads, p.model.name())?;
-            Ok(Prepared { session, images: true })
+            Ok(Prepared { session, images: true, used: 0 })
         }
         Task::Rest(layer) => rest(p, model, &facts, layer, &scores),
     }
@@ -201,10 +204,23 @@ fn rest(p: &OnnxPredictor, mut model: Model, facts: &Facts, layer: &str, scores:
         }
     }
     graph.input.push(super::build::port(layer, data_type::FLOAT, shape, "replaced_batch"));
-    graph.output = vec![value_info(scores, data_type::FLOAT, None)];
+    let scores = if scores == layer {
+        // Not every runtime takes an input for an output.
+        let answer = format!("{PREFIX}scores");
+        graph.node.push(NodeProto {
+            op_type: Some("Identity".into()),
+            input: vec![layer.to_owned()],
+            output: vec![answer.clone()],
+            ..Default::default()
+        });
+        answer
+    } else {
+        scores.to_owned()
+    };
+    graph.output = vec![value_info(&scores, data_type::FLOAT, None)];
     graph.value_info.clear();
     prune(&mut model);
-    let needed = ancestors(&model, [scores]);
+    let needed = ancestors(&model, [scores.as_str()]);
     if !needed.contains(layer) {
         return Err(Error::Invalid(format!(
             "{}: the score does not depend on layer \"{layer}\"",
@@ -213,20 +229,26 @@ fn rest(p: &OnnxPredictor, mut model: Model, facts: &Facts, layer: &str, scores:
     }
     let images = needed.contains(&p.input.name);
     model.graph_mut().input.retain(|i| i.name() == layer || images);
-    let session = Session::new(&model.to_bytes()?, &[scores.to_owned()], p.threads, p.model.name())?;
-    Ok(Prepared { session, images })
+    let session = Session::new(&model.to_bytes()?, &[scores], p.threads, p.model.name())?;
+    Ok(Prepared { session, images, used: 0 })
 }
 
-/// The prepared graph for `key`.
+/// The prepared graph for `key`; the one that was used longest ago makes room for a new one.
 fn prepared<'a>(p: &'a mut OnnxPredictor, key: &Key) -> Result<&'a mut Prepared> {
     if !p.gradients.sessions.contains_key(key) {
         let made = prepare(p, key)?;
-        if p.gradients.sessions.len() >= KEPT {
-            p.gradients.sessions.clear();
+        let sessions = &mut p.gradients.sessions;
+        if sessions.len() >= KEPT
+            && let Some(oldest) = sessions.iter().min_by_key(|(_, s)| s.used).map(|(k, _)| k.clone())
+        {
+            sessions.remove(&oldest);
         }
-        p.gradients.sessions.insert(key.clone(), made);
+        sessions.insert(key.clone(), made);
     }
-    p.gradients.sessions.get_mut(key).ok_or_else(|| Error::invalid("just made"))
+    p.gradients.requests += 1;
+    let session = p.gradients.sessions.get_mut(key).ok_or_else(|| Error::invalid("just made"))?;
+    session.used = p.gradients.requests;
+    Ok(session)
 }
 
 /// How many of `left` images to take at once, and the batch that the graph must be made for.
@@ -333,7 +355,7 @@ fn chosen_scores(
 ) -> Result<Vec<f32>> {
     let rows = scores.chunks_exact(p.head.columns).zip(classes).enumerate();
     rows.map(|(i, (row, class))| {
-        if row.iter().any(|v| !v.is_finite()) {
+        if key.probability || row.iter().any(|v| !v.is_finite()) {
             check_row(&p.model, &p.head, first + i, row)?;
         }
         let weights = p.head.column_weights(*class);
