@@ -10,6 +10,7 @@
 //!
 //! `SHIFTLENS_ONNX_BACKEND=native` or `embedded` forces one. [`backend_name`] says which one really runs.
 
+use crate::embedded::check as check_embedded;
 use ort::environment::Environment;
 use ort::session::SessionInputValue;
 use ort::session::builder::GraphOptimizationLevel;
@@ -290,6 +291,8 @@ fn library_version(path: &Path, bytes: &[u8]) -> Option<String> {
 pub enum Value {
     /// `float32` values.
     Float(Tensor),
+    /// `float64` values, rounded.
+    Double(Tensor),
     /// Integers or booleans, as `i64`.
     Int(Vec<usize>, Vec<i64>),
     /// Values of another type; only the shape is known.
@@ -300,7 +303,7 @@ impl Value {
     /// The shape.
     pub fn shape(&self) -> &[usize] {
         match self {
-            Self::Float(t) => t.shape(),
+            Self::Float(t) | Self::Double(t) => t.shape(),
             Self::Int(s, _) | Self::Other(s) => s,
         }
     }
@@ -318,9 +321,13 @@ impl Session {
     /// `threads` bounds the threads of one run; the embedded backend always takes one.
     ///
     /// # Errors
-    /// [`Error::Component`] with what the backend says.
+    /// [`Error::Component`] with what the backend says, [`Error::Unsupported`] for a graph that the embedded backend would
+    /// run to wrong values.
     pub fn new(model: &[u8], outputs: &[String], threads: Option<usize>, name: &str) -> Result<Self> {
         let backend = current()?;
+        if !backend.native {
+            check_embedded(model, name)?;
+        }
         let fail = |e: &dyn std::fmt::Display| Error::component(&backend.name, format!("{name}: {e}"));
         let _one_at_a_time = CREATION.lock().unwrap_or_else(PoisonError::into_inner);
         let prepare = |level: GraphOptimizationLevel| -> ort::Result<ort::session::Session> {
@@ -415,6 +422,10 @@ impl Session {
 }
 
 fn extract(value: &DynValue) -> Value {
+    // Sequences and maps have no shape.
+    if !value.dtype().is_tensor() {
+        return Value::Other(vec![]);
+    }
     let shape: Vec<usize> = value.shape().iter().map(|d| (*d).max(0) as usize).collect();
     macro_rules! ints {
         ($t:ty) => {
@@ -431,7 +442,7 @@ fn extract(value: &DynValue) -> Value {
                 .try_extract_tensor::<f64>()
                 .map(|(_, d)| d.iter().map(|v| *v as f32).collect())
                 .unwrap_or_default();
-            return Tensor::new(shape.clone(), data).map_or(Value::Other(shape), Value::Float);
+            return Tensor::new(shape.clone(), data).map_or(Value::Other(shape), Value::Double);
         }
         TensorElementType::Int64 => ints!(i64),
         TensorElementType::Int32 => ints!(i32),

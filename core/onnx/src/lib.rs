@@ -55,6 +55,7 @@
 pub mod backend;
 pub mod config;
 pub mod constant;
+mod embedded;
 mod encoder;
 mod generator;
 pub mod gradient;

@@ -17,14 +17,15 @@ pub struct ScoreHead {
     pub columns: usize,
     /// The target class, where there is an obvious one.
     pub target: Option<usize>,
-    /// The tensor before the graph's own final sigmoid or softmax, where it ends in one.
+    /// The tensor before the graph's own final sigmoid, softmax or log-softmax, where it ends in one.
     pub ending: Option<Ending>,
 }
 
-/// The sigmoid or softmax that a graph ends in.
+/// The sigmoid, softmax or log-softmax that a graph ends in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
-    /// `Sigmoid` or `Softmax`.
+    /// `Sigmoid`, `Softmax` or `LogSoftmax`; the last one answers logarithms of probabilities, to which a softmax is
+    /// still to be applied.
     pub operator: String,
     /// The tensor that holds the logits.
     pub logits: String,
@@ -35,14 +36,16 @@ fn passes_through(op: &str) -> bool {
     matches!(op, "Identity" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Dropout" | "Cast")
 }
 
-/// Looks for the sigmoid or softmax that makes `output`.
+/// Looks for the sigmoid, softmax or log-softmax that makes `output`.
 pub fn find_ending(model: &Model, output: &str) -> Option<Ending> {
     let mut tensor = output.to_owned();
     loop {
         let (_, node) = model.producer(&tensor)?;
         let source = node.input_name(0)?.to_owned();
         match node.op() {
-            "Sigmoid" | "Softmax" => return Some(Ending { operator: node.op().to_owned(), logits: source }),
+            "Sigmoid" | "Softmax" | "LogSoftmax" if node.is_standard() => {
+                return Some(Ending { operator: node.op().to_owned(), logits: source });
+            }
             op if passes_through(op) => tensor = source,
             _ => return None,
         }
@@ -63,7 +66,8 @@ impl ScoreHead {
     ) -> Result<Self> {
         let file = model.name();
         let ending = find_ending(model, output);
-        let activation = match (spec.activation, &ending) {
+        let applied = ending.as_ref().filter(|e| e.operator != "LogSoftmax");
+        let activation = match (spec.activation, applied) {
             (Some(said @ (Activation::Sigmoid | Activation::Softmax)), Some(e)) => {
                 return Err(Error::Invalid(format!(
                     "{file}: the manifest says activation = \"{}\", but the graph ends in {} already; \

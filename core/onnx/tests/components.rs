@@ -196,18 +196,44 @@ fn not_a_number_and_no_probability_are_errors() {
     let request = GradientRequest { input_gradient: true, classes: vec![0], ..Default::default() };
     let e = p.gradients().unwrap().gradients(&greys(&[0.6]), &request).unwrap_err();
     assert!(matches!(e, Error::Unsupported(_)), "{e}");
+    let request = GradientRequest { score: ScoreKind::Probability, ..request };
+    let e = p.gradients().unwrap().gradients(&greys(&[1.0]), &request).unwrap_err().to_string();
+    assert!(e.contains("promises probabilities"), "{e}");
+}
+
+/// A graph that ends in LogSoftmax has logits too: those before it. Its values are no probabilities yet.
+#[test]
+fn log_softmax_is_undone_by_a_softmax() {
+    let folder = Folder::new("logsoftmax");
+    let path = folder.write("log.onnx", &brightness(0, "LogSoftmax", 3).bytes());
+    let mut p = load(&path, OutputSpec::default()).unwrap();
+    let x = greys(&[0.9]);
+    let e: Vec<f32> = (1..=3).map(|k| (k as f32 * 1.6).exp()).collect();
+    let sum: f32 = e.iter().sum();
+    let s = p.predict(&x).unwrap();
+    assert!(s.row(0).iter().zip(&e).all(|(s, e)| (s - e / sum).abs() < 1e-5), "{:?}", s.row(0));
+    let request = GradientRequest {
+        input_gradient: true,
+        classes: vec![2],
+        score: ScoreKind::Logit,
+        ..Default::default()
+    };
+    let g = p.gradients().unwrap().gradients(&x, &request).unwrap();
+    assert!((g.scores[0] - 3.0 * 1.6).abs() < 1e-5, "{:?}", g.scores);
+    assert!(g.input_gradient.unwrap().as_slice().iter().all(|v| (v - 3.0 * 0.25).abs() < 1e-6));
 }
 
 #[test]
 fn gradients_name_what_is_missing() {
     let folder = Folder::new("unknown");
     let mut b = Build::new(17, &[0, 1, 4, 4]);
-    b.node("Sinh", "x", "s", &[])
+    b.floats("c", &[], &[0.7])
+        .node("Mod", "x c", "s", &[("fmod", common::build::A::I(1))])
         .node("Relu", "s", "map", &[])
         .node("GlobalAveragePool", "map", "m", &[])
         .node("Flatten", "m", "out", &[])
         .output("out", Some(&[0, 1]));
-    let path = folder.write("sinh.onnx", &b.bytes());
+    let path = folder.write("mod.onnx", &b.bytes());
     let mut p = load(&path, OutputSpec::default()).unwrap();
     let g = p.gradients().unwrap();
     let layers = g.layers().unwrap();
@@ -216,7 +242,7 @@ fn gradients_name_what_is_missing() {
     let x = greys(&[0.5]);
     let mut request = GradientRequest { input_gradient: true, classes: vec![0], ..Default::default() };
     let e = g.gradients(&x, &request).unwrap_err().to_string();
-    assert!(["Sinh", "\"s\"", "\"map\""].iter().all(|w| e.contains(w)), "{e}");
+    assert!(["Mod", "\"s\"", "\"map\""].iter().all(|w| e.contains(w)), "{e}");
     // Above the operator it works.
     request = GradientRequest {
         layers: vec!["map".into()],

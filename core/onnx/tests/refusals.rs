@@ -13,7 +13,12 @@ fn network(op: &str, domain: Option<&str>) -> ModelProto {
     let mut n = Net::new(17, 5);
     let a = n.input(&[2, 4, 4], 0.2, 0.9);
     n.node("Relu", a, "early", vec![]);
-    n.node(op, "early", "strange", vec![]);
+    if op == "Mod" {
+        let c = n.scalar(0.7);
+        n.node(op, &format!("early {c}"), "strange", vec![attr_int("fmod", 1)]);
+    } else {
+        n.node(op, "early", "strange", vec![]);
+    }
     n.node("Relu", "strange", "late", vec![]);
     n.node("GlobalAveragePool", "late", "y", vec![]);
     let mut model = n.finish().0;
@@ -47,9 +52,9 @@ fn refused(answer: Result<GradientGraph, String>, words: &[&str]) {
 
 #[test]
 fn operators_without_a_rule_name_node_and_ways_round() {
-    let model = network("Acosh", None);
+    let model = network("Mod", None);
     for tensor in ["x", "a", "early"] {
-        refused(build(&model, with_respect_to(tensor)), &["case.onnx", "Acosh", "\"node 2\"", "\"late\""]);
+        refused(build(&model, with_respect_to(tensor)), &["case.onnx", "Mod", "\"node 2\"", "\"late\""]);
     }
     // Behind the operator, and from it on, nothing stands in the way.
     for tensor in ["strange", "late"] {

@@ -7,7 +7,7 @@ mod reference;
 use differences::Known;
 use shiftlens_onnx::Choice;
 
-const KNOWN: Known = Known { limits: &[], fatal: &[] };
+const KNOWN: Known = Known { limits: &[] };
 
 fn check(group: &str) {
     match shiftlens_onnx::backend::init(Choice::Native) {

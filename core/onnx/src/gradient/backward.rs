@@ -5,22 +5,62 @@
 //! visited.
 
 use super::emit::{Emitter, Facts};
-use super::prune::ancestors;
+use super::probe::dependent;
+use super::prune::{ancestors, inputs};
 use super::rules::{self, Call};
 use crate::graph::Model;
+use crate::proto::NodeProto;
 use shiftlens_api::{Error, Result};
 use std::collections::{HashMap, HashSet};
 
+/// Operators that only move values: integers of a quantised network carry their gradient through them.
+const MOVES: &[&str] = &[
+    "Concat",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "QuantizeLinear",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
+
+/// Operators whose outputs are as large as the values of some inputs say, and which inputs these are.
+const SIZED_BY_VALUES: &[(&str, &[usize])] = &[
+    ("Compress", &[1]),
+    ("ConstantOfShape", &[0]),
+    ("Expand", &[1]),
+    ("NonMaxSuppression", &[0, 1, 2, 3, 4]),
+    ("NonZero", &[0]),
+    ("OneHot", &[1]),
+    ("Pad", &[1]),
+    ("Range", &[0, 1, 2]),
+    ("Reshape", &[1]),
+    ("Resize", &[2, 3]),
+    ("Slice", &[1, 2, 4]),
+    ("Split", &[1]),
+    ("Tile", &[1]),
+    ("TopK", &[1]),
+    ("Unique", &[0]),
+    ("Upsample", &[1]),
+];
+
 /// Tensors whose values depend smoothly on one of `sources`, the sources included.
+///
+/// Integers do where they are quantised values: what QuantizeLinear makes, and what is made of that.
 fn reached(model: &Model, facts: &Facts, sources: &[String]) -> HashSet<String> {
     let mut set: HashSet<String> = sources.iter().cloned().collect();
     for node in &model.graph().node {
-        if !rules::is_constant(node) && node.input.iter().any(|i| set.contains(i)) {
-            let smooth = |o: &&String| {
-                !o.is_empty() && (!facts.integers.contains(*o) || node.op() == "QuantizeLinear")
-            };
-            set.extend(node.output.iter().filter(smooth).cloned());
+        if rules::is_constant(node) || !inputs(node).any(|i| set.contains(&i)) {
+            continue;
         }
+        let quantised = node.op() == "QuantizeLinear"
+            || node.input.iter().any(|i| set.contains(i) && facts.integers.contains(i));
+        let smooth = |o: &&String| !o.is_empty() && (quantised || !facts.integers.contains(*o));
+        set.extend(node.output.iter().filter(smooth).cloned());
     }
     set
 }
@@ -32,12 +72,42 @@ fn without_rule(model: &Model, facts: &Facts, sources: &[String], score: &str) -
     let nodes = model.graph().node.iter().enumerate();
     nodes
         .filter(|(_, n)| {
-            n.input.iter().any(|i| reached.contains(i))
-                && n.output.iter().any(|o| useful.contains(o) && reached.contains(o) && !sources.contains(o))
+            inputs(n).any(|i| reached.contains(&i))
+                && n.output.iter().any(|o| useful.contains(o) && reached.contains(o))
                 && rules::rule(n).is_none()
         })
         .map(|(i, _)| i)
         .collect()
+}
+
+/// True if every operator between `source` and `score` has a rule.
+pub fn has_rules(model: &Model, facts: &Facts, source: &str, score: &str) -> bool {
+    without_rule(model, facts, &[source.to_owned()], score).is_empty()
+}
+
+/// Refuses networks whose inner sizes depend on what is on an image: those found once hold for no other.
+///
+/// # Errors
+/// [`Error::Unsupported`].
+pub fn check_sizes(model: &Model, input: &str, score: &str) -> Result<()> {
+    let (dependent, useful) = (dependent(model, input), ancestors(model, [score]));
+    let by_image = |n: &NodeProto| {
+        let sizes =
+            SIZED_BY_VALUES.iter().find(|(op, _)| *op == n.op()).map_or(&[][..], |(_, inputs)| inputs);
+        sizes.iter().any(|i| n.input_name(*i).is_some_and(|name| dependent.contains(name)))
+    };
+    let sized =
+        |n: &&NodeProto| n.is_standard() && by_image(n) && n.output.iter().any(|o| useful.contains(o));
+    match model.graph().node.iter().find(sized) {
+        None => Ok(()),
+        Some(n) => Err(Error::Unsupported(format!(
+            "{}: the sizes of what node \"{}\" ({}) answers depend on what is on the image, and the score on them; \
+             gradient-free methods still work",
+            model.name(),
+            n.label(),
+            n.op()
+        ))),
+    }
 }
 
 /// Refuses operators without a rule, naming the node and the `layers` from which on gradients can be had.
@@ -59,7 +129,7 @@ pub fn check_rules(
     };
     let works: Vec<String> = layers
         .iter()
-        .filter(|l| without_rule(model, facts, std::slice::from_ref(*l), score).is_empty())
+        .filter(|l| has_rules(model, facts, l, score))
         .take(3)
         .map(|l| format!("\"{l}\""))
         .collect();
@@ -76,10 +146,23 @@ pub fn check_rules(
     )))
 }
 
-/// True for tensors that carry a gradient: floats, and the integers between QuantizeLinear and DequantizeLinear.
-fn carries(model: &Model, facts: &Facts, tensor: &str) -> bool {
-    facts.floats.contains(tensor)
-        || model.producer(tensor).is_some_and(|(_, n)| n.is_standard() && n.op() == "QuantizeLinear")
+/// Refuses tensors that carry no gradient: all but floats, and integers between QuantizeLinear and DequantizeLinear that
+/// are moved only.
+fn check_type(e: &Emitter<'_>, node: &NodeProto, tensor: &str) -> Result<()> {
+    if e.facts.floats.contains(tensor) {
+        return Ok(());
+    }
+    match e.model.producer(tensor).map(|(_, n)| n) {
+        Some(n) if n.is_standard() && MOVES.contains(&n.op()) && e.facts.integers.contains(tensor) => Ok(()),
+        Some(n) if e.facts.integers.contains(tensor) => Err(e.unsupported(
+            n,
+            &format!("its output \"{tensor}\" holds integers, and only moves of integers are differentiated"),
+        )),
+        _ => Err(e.unsupported(
+            node,
+            &format!("tensor \"{tensor}\" is not of type float32; export the model in single precision"),
+        )),
+    }
 }
 
 /// Writes the gradients of `score` with respect to `sources`; `seed` is the gradient of the score itself and has its
@@ -87,7 +170,7 @@ fn carries(model: &Model, facts: &Facts, tensor: &str) -> bool {
 ///
 /// # Errors
 /// [`Error::Unsupported`] for an operator without a rule and for tensors on the way that are not `float32`,
-/// [`Error::Invalid`] if the score does not depend on a source.
+/// [`Error::Invalid`] if the score does not depend on a source, or through steps only.
 pub fn differentiate(
     e: &mut Emitter<'_>,
     sources: &[String],
@@ -100,18 +183,15 @@ pub fn differentiate(
     for node in model.graph().node.iter().rev() {
         let outputs: Vec<Option<String>> =
             node.output.iter().map(|o| gradients.get(o.as_str()).cloned()).collect();
-        let needed = |i: &String| reached.contains(i);
-        if outputs.iter().all(Option::is_none) || !node.input.iter().any(needed) || rules::is_constant(node) {
+        let needed = |i: String| reached.contains(&i);
+        if outputs.iter().all(Option::is_none) || !inputs(node).any(needed) || rules::is_constant(node) {
             continue;
         }
         let mut wanted = Vec::with_capacity(node.input.len());
         for i in &node.input {
             let want = reached.contains(i);
-            if want && !carries(model, facts, i) {
-                return Err(e.unsupported(
-                    node,
-                    &format!("tensor \"{i}\" is not of type float32; export the model in single precision"),
-                ));
+            if want {
+                check_type(e, node, i)?;
             }
             wanted.push(want);
         }
@@ -135,12 +215,14 @@ pub fn differentiate(
             gradients.insert(name, total);
         }
     }
-    sources
-        .iter()
-        .map(|s| {
-            gradients.get(s.as_str()).cloned().ok_or_else(|| {
-                Error::Invalid(format!("{}: the score does not depend on tensor \"{s}\"", model.name()))
-            })
-        })
-        .collect()
+    let useful = ancestors(model, [score]);
+    let missing = |s: &String| {
+        let how = if useful.contains(s) {
+            " but through rounding, comparisons or integers, which have no gradient"
+        } else {
+            ""
+        };
+        Error::Invalid(format!("{}: the score does not depend on tensor \"{s}\"{how}", model.name()))
+    };
+    sources.iter().map(|s| gradients.get(s.as_str()).cloned().ok_or_else(|| missing(s))).collect()
 }

@@ -161,8 +161,8 @@ impl GradientGraph {
     /// tensors from which on there are gradients), for scores that are no `[N, K]`, and for models with several inputs
     /// or in another precision than `float32`.
     pub fn build(model: &Model, request: &Request) -> Result<Self> {
+        check_opset(model)?;
         let mut model = model.clone();
-        share_concatenations(&mut model);
         let mut facts = facts(&model, request.input_size.as_deref(), request.threads)?;
         if let Some(n) = request.batch {
             let (input, _) = image_input(&model)?;
@@ -180,14 +180,17 @@ impl GradientGraph {
             model.fix_input(&input, &shape);
             facts = facts.at(n);
         }
-        Self::from_facts(&model, &facts, request)
+        Self::from_facts(model, &facts, request)
     }
 
-    /// As [`Self::build`], with what is known of the model's tensors given.
+    /// As [`Self::build`], from the model itself and with what is known of its tensors given.
     ///
     /// # Errors
     /// As [`Self::build`].
-    pub fn from_facts(model: &Model, facts: &Facts, request: &Request) -> Result<Self> {
+    pub fn from_facts(mut answer: Model, facts: &Facts, request: &Request) -> Result<Self> {
+        check_opset(&answer)?;
+        share_concatenations(&mut answer, &request.wrt);
+        let model = &answer;
         let name = model.name();
         let (input, _) = image_input(model)?;
         let output =
@@ -228,6 +231,7 @@ impl GradientGraph {
             return Err(Error::Invalid(format!("{name}: class {k} asked for, the scores have {columns}")));
         }
         if !request.wrt.is_empty() {
+            backward::check_sizes(model, &input, &scores)?;
             let offered = offered(model, facts, &input, &output);
             backward::check_rules(model, facts, &request.wrt, &scores, &offered)?;
         }
@@ -259,8 +263,8 @@ impl GradientGraph {
         }
         let (nodes, constants, indices) = (e.nodes, e.constants, e.indices);
 
-        let mut answer = model.clone();
         check_names(model)?;
+        let symbol = batch_symbol(model, &input);
         let graph = answer.graph_mut();
         for (first, second) in indices {
             for node in graph.node.iter_mut().filter(|n| n.output.first() == Some(&first)) {
@@ -270,7 +274,6 @@ impl GradientGraph {
         }
         graph.node.extend(nodes);
         graph.initializer.extend(constants);
-        let symbol = batch_symbol(model, &input);
         if !request.wrt.is_empty() {
             match request.seed {
                 Seed::Class(_) => {}
@@ -301,11 +304,24 @@ fn columns(shape: &[Size], batch: Size) -> Option<usize> {
     (*first == batch && single && k > 0).then_some(k)
 }
 
+/// Refuses operator sets before 7, in which operands are broadcast otherwise.
+fn check_opset(model: &Model) -> Result<()> {
+    match model.opset() {
+        ..=6 => Err(Error::Unsupported(format!(
+            "{}: the model is written in operator set {}; gradients need 7 or later, so export it anew",
+            model.name(),
+            model.opset()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a model whose own names would be taken for those that are added.
 fn check_names(model: &Model) -> Result<()> {
     let graph = model.graph();
-    let names =
+    let made =
         graph.node.iter().flat_map(|n| &n.output).chain(graph.initializer.iter().flat_map(|t| &t.name));
+    let names = made.chain(graph.input.iter().flat_map(|i| &i.name));
     match names.into_iter().find(|n| n.starts_with(GRADIENT_PREFIX) || n.starts_with(PREFIX)) {
         Some(taken) => Err(Error::Invalid(format!(
             "{}: tensor \"{taken}\" has a name that gradients are given; this model seems to answer gradients already",

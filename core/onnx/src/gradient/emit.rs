@@ -4,12 +4,15 @@
 //! both backends run those. Operators whose arguments moved between operator-set versions are written in the model's
 //! own version.
 
+pub use super::attributes::{float, int, ints, string};
+use super::fold::Folds;
 use super::size::{Shape, Size, product, show};
 use crate::constant::{Constant, Values, float_tensor, int_tensor};
 use crate::graph::Model;
 use crate::proto::{AttributeProto, NodeProto, TensorProto, attribute_type, data_type};
 use shiftlens_api::{Error, Result};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Prefix of every tensor that is added to a model.
 pub const PREFIX: &str = "shiftlens.backward/";
@@ -20,20 +23,11 @@ pub struct Facts {
     /// Shapes of all tensors that nodes make, and of the input.
     pub shapes: HashMap<String, Shape>,
     /// Values of tensors that depend neither on the images nor on their number.
-    pub constants: HashMap<String, Constant>,
+    pub constants: HashMap<String, Arc<Constant>>,
     /// Tensors that hold `float32` values.
     pub floats: HashSet<String>,
     /// Tensors that hold integers or booleans.
     pub integers: HashSet<String>,
-}
-
-/// Where a factor per channel may go instead of a product of its own.
-#[derive(Debug, Clone)]
-struct Fold {
-    /// The weight, among the constants written so far.
-    weight: String,
-    /// The tensor that a gate lets through, where there is one between the convolution and this tensor.
-    gated: Option<String>,
 }
 
 impl Facts {
@@ -55,54 +49,12 @@ pub struct Emitter<'a> {
     pub nodes: Vec<NodeProto>,
     /// Constants written so far.
     pub constants: Vec<TensorProto>,
-    /// Weights of convolutions that were written for one use: output, weight, and how many uses are allowed for.
-    folds: HashMap<String, Fold>,
-    /// Of how many tensors a written one is the gradient, as far as it was said.
-    holders: HashMap<String, usize>,
+    /// Which written convolutions can take a factor.
+    pub(super) folds: Folds,
     /// Indices that MaxPool nodes of the model must answer: the node's first output, the name of the second.
     pub indices: Vec<(String, String)>,
     opset: i64,
     count: usize,
-}
-
-/// An integer attribute.
-pub fn int(name: &str, v: i64) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(attribute_type::INT),
-        i: Some(v),
-        ..Default::default()
-    }
-}
-
-/// An attribute of integers.
-pub fn ints(name: &str, v: &[i64]) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(attribute_type::INTS),
-        ints: v.to_vec(),
-        ..Default::default()
-    }
-}
-
-/// A float attribute.
-pub fn float(name: &str, v: f32) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(attribute_type::FLOAT),
-        f: Some(v),
-        ..Default::default()
-    }
-}
-
-/// A string attribute.
-pub fn string(name: &str, v: &str) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(attribute_type::STRING),
-        s: Some(v.as_bytes().to_vec()),
-        ..Default::default()
-    }
 }
 
 impl<'a> Emitter<'a> {
@@ -113,8 +65,7 @@ impl<'a> Emitter<'a> {
             facts,
             nodes: Vec::new(),
             constants: Vec::new(),
-            folds: HashMap::new(),
-            holders: HashMap::new(),
+            folds: Folds::default(),
             indices: Vec::new(),
             opset: model.opset(),
             count: 0,
@@ -231,6 +182,12 @@ impl<'a> Emitter<'a> {
         };
         self.to_float(&same)
     }
+    /// `a`, and 1 where it is 0: a divisor for what is 0 there itself.
+    pub fn not_zero(&mut self, a: &str) -> String {
+        let zero = self.scalar(0.0);
+        let none = self.equal(a, &zero);
+        self.add(a, &none)
+    }
     /// Booleans or integers as floats.
     pub fn to_float(&mut self, a: &str) -> String {
         self.op("Cast", &[a], vec![int("to", i64::from(data_type::FLOAT))])
@@ -264,50 +221,6 @@ impl<'a> Emitter<'a> {
             return Ok(self.op("Reshape", &[a, &s], vec![]));
         }
         self.reshape(a, shape)
-    }
-
-    /// Remembers that `gradient` is the gradient of one more tensor (or of one asked for, which must stay as it is).
-    pub fn hold(&mut self, gradient: &str) {
-        *self.holders.entry(gradient.to_owned()).or_default() += 1;
-    }
-
-    /// Remembers that `output` is a convolution with the constant `weight`, whose first axis are the channels of `output`.
-    pub fn remember_convolution(&mut self, output: &str, weight: &str) {
-        self.folds.insert(output.to_owned(), Fold { weight: weight.to_owned(), gated: None });
-    }
-
-    /// Remembers that `output` is `input` or 0, entry by entry.
-    pub fn remember_gate(&mut self, output: &str, input: &str) {
-        if let Some(fold) = self.folds.get(input).filter(|f| f.gated.is_none()).cloned() {
-            self.folds.insert(output.to_owned(), Fold { gated: Some(input.to_owned()), ..fold });
-        }
-    }
-
-    /// Multiplies `a` by `factor` per channel, by scaling the weight of the convolution that made it where nothing else
-    /// uses that convolution, else by a product. `shape` is what `factor` needs to broadcast.
-    pub fn scale_channels(&mut self, a: &str, factor: &[f32], shape: &[usize]) -> String {
-        let uses = |t: &str| self.nodes.iter().flat_map(|n| &n.input).filter(|i| *i == t).count();
-        let fold = self.folds.get(a).filter(|f| {
-            // It is the gradient of one tensor and not used yet, as is the convolution but for its gate.
-            let held = |t: &str| self.holders.get(t).is_some_and(|n| *n == 1);
-            let gate = f.gated.as_ref().is_none_or(|g| uses(g) == 1 && held(g));
-            uses(a) == 0 && held(a) && gate && uses(&f.weight) == 1
-        });
-        if let Some(weight) = fold.map(|f| f.weight.clone())
-            && let Some(t) = self.constants.iter_mut().find(|t| t.name.as_ref() == Some(&weight))
-            && t.dims.first() == Some(&(factor.len() as i64))
-            && let Ok(Constant { shape, values: Values::Float(mut w) }) = Constant::decode(t)
-        {
-            let row = w.len() / factor.len().max(1);
-            for (w, f) in w.chunks_exact_mut(row).zip(factor) {
-                w.iter_mut().for_each(|w| *w *= f);
-            }
-            *t = float_tensor(&weight, &shape, &w);
-            self.folds.remove(a);
-            return a.to_owned();
-        }
-        let factor = self.floats(shape, factor);
-        self.mul(a, &factor)
     }
 
     /// The name under which a MaxPool node of the model, which answers no indices yet, will answer them.
@@ -460,6 +373,14 @@ impl<'a> Emitter<'a> {
         }
         let one = Size::Fixed(1);
         let lead = from.len() - to.len();
+        if from[lead..].iter().zip(to).any(|(f, t)| f != t && *t != one) {
+            return Err(Error::Unsupported(format!(
+                "{}: a gradient of shape {} has to be summed to shape {}, whose sizes are not known well enough",
+                self.model.name(),
+                show(from),
+                show(to)
+            )));
+        }
         let axes: Vec<usize> =
             (0..from.len()).filter(|i| *i < lead || (to[*i - lead] == one && from[*i] != one)).collect();
         let summed = if axes.is_empty() { g.to_owned() } else { self.sum(g, &axes) };
@@ -535,7 +456,7 @@ impl<'a> Emitter<'a> {
 
     /// The value of a tensor that depends neither on the images nor on their number.
     pub fn constant(&self, tensor: &str) -> Option<&'a Constant> {
-        self.facts.constants.get(tensor)
+        self.facts.constants.get(tensor).map(|c| &**c)
     }
 
     /// The ONNX data type of a stored constant, 0 for anything else.

@@ -1,5 +1,6 @@
 //! Which tensors of a network class activation maps can be made of.
 
+use super::backward::has_rules;
 use super::build::{GradientGraph, Request, SEED_WEIGHTS, Scalar, Seed};
 use super::emit::Facts;
 use super::prune::ancestors;
@@ -8,12 +9,13 @@ use crate::backend::Session;
 use crate::config::Layout;
 use crate::graph::Model;
 use crate::proto::NodeProto;
+use crate::scores::find_ending;
 use shiftlens_api::{LayerInfo, Result};
 use std::collections::HashMap;
 
-/// Tokens that may come before the patches: none, a class token, a class token and four registers (Darcet et al.
-/// 2023).
-const LEADING_TOKENS: [usize; 3] = [0, 1, 5];
+/// Tokens that may come before the patches: none, a class token, that and a distillation token (Touvron et al. 2021,
+/// section 4), a class token and four registers (Darcet et al. 2023).
+const LEADING_TOKENS: [usize; 4] = [0, 1, 2, 5];
 /// Token layers that are looked at, from the last one back, for the one that a map can be made of.
 const TRIED: usize = 24;
 
@@ -122,8 +124,9 @@ pub fn choose(
     threads: Option<usize>,
 ) -> Result<()> {
     let last_map = layers.iter().rposition(|l| l.default);
+    let scores = find_ending(model, output).map_or(output.to_owned(), |e| e.logits);
     let tokens: Vec<usize> = (last_map.map_or(0, |m| m + 1)..layers.len())
-        .filter(|i| layers[*i].shape.len() == 2)
+        .filter(|i| layers[*i].shape.len() == 2 && has_rules(model, facts, &layers[*i].name, &scores))
         .rev()
         .take(TRIED)
         .collect();
@@ -145,7 +148,7 @@ pub fn choose(
     let mut fixed = model.clone();
     fixed.fix_input(input, &shape);
     // What cannot be differentiated is said when gradients are asked for.
-    let Ok(graph) = GradientGraph::from_facts(&fixed, &facts.at(n), &request) else { return Ok(()) };
+    let Ok(graph) = GradientGraph::from_facts(fixed, &facts.at(n), &request) else { return Ok(()) };
     let written = graph.model;
     let mut session = Session::new(&written.to_bytes()?, &graph.outputs, threads, model.name())?;
     // Any image with structure will do.

@@ -56,9 +56,11 @@
 //! # }
 //! ```
 
+mod attributes;
 pub mod backward;
 pub mod build;
 pub mod emit;
+mod fold;
 pub mod layers;
 pub mod probe;
 pub mod prune;

@@ -1,6 +1,7 @@
 //! Shapes and constants of all tensors of a model, by running it on grey images with every tensor as an output.
 
 use super::emit::{Facts, PREFIX, int};
+use super::prune::inputs;
 use super::size::{Shape, Size};
 use crate::backend::{Session, Value, is_native};
 use crate::constant::{Constant, Values};
@@ -8,13 +9,13 @@ use crate::graph::Model;
 use crate::proto::{NodeProto, ValueInfoProto, data_type};
 use shiftlens_api::Result;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Tensors that depend on the values of `input`. A shape does not.
 pub fn dependent(model: &Model, input: &str) -> HashSet<String> {
     let mut set = HashSet::from([input.to_owned()]);
     for node in &model.graph().node {
-        let has_subgraph = node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty());
-        let touched = node.input.iter().any(|i| set.contains(i)) || has_subgraph;
+        let touched = inputs(node).any(|i| set.contains(&i));
         if touched && !(node.is_standard() && matches!(node.op(), "Shape" | "Size")) {
             set.extend(node.output.iter().filter(|o| !o.is_empty()).cloned());
         }
@@ -61,6 +62,58 @@ fn shape_arithmetic(model: &Model) -> HashSet<String> {
         }
     }
     set
+}
+
+/// Operators that pick among values without looking at them. What they pick from a shape may well be fixed where another
+/// of its sizes follows the batch.
+const PICKS: &[&str] = &[
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "Identity",
+    "Reshape",
+    "Shape",
+    "Size",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Unsqueeze",
+];
+
+/// Outputs of nodes, in order, that are the same for every batch: those of which `same` (by place) found so, and whose
+/// inputs are.
+///
+/// Without the second, `N / 4` would be a constant, for two images as for three. A pick from what varies is taken at its
+/// word, unless that was the same by accident itself.
+fn steady<'m>(
+    model: &'m Model,
+    dependent: &HashSet<String>,
+    same: impl Fn(usize) -> bool,
+    compared: bool,
+) -> HashSet<&'m str> {
+    let graph = model.graph();
+    let stored = graph.initializer.iter().filter_map(|t| t.name.as_deref());
+    let sparse = graph.sparse_initializer.iter().filter_map(|t| t.values.as_ref()?.name.as_deref());
+    let stored: HashSet<&str> = stored.chain(sparse).collect();
+    let (mut steady, mut accidents): (HashSet<&str>, HashSet<&str>) = Default::default();
+    let mut place = 0;
+    for node in &graph.node {
+        let fixed = |i: &str| i.is_empty() || stored.contains(i) || steady.contains(i);
+        let from_fixed = !compared || node.input.iter().all(|i| fixed(i));
+        let picked = node.is_standard()
+            && PICKS.contains(&node.op())
+            && !node.input.iter().any(|i| accidents.contains(i.as_str()));
+        for output in node.output.iter().filter(|o| !o.is_empty()) {
+            let found = !dependent.contains(output) && same(place);
+            place += 1;
+            if found && (from_fixed || picked) {
+                steady.insert(output);
+            } else if found {
+                accidents.insert(output);
+            }
+        }
+    }
+    steady
 }
 
 /// Batches that a model is run with, where its batch is free. Sizes that are the same for both do not follow it.
@@ -112,27 +165,7 @@ pub fn probe(
     (first[0], last[0]) = (batches[0], *batches.last().unwrap_or(&batches[0]));
     facts.shapes.insert(input.to_owned(), sizes(&first, &last));
     facts.floats.insert(input.to_owned());
-    let (mut of_last, of_first) = (runs.pop().unwrap_or_default(), runs.pop());
-    for (i, name) in asked.outputs.iter().enumerate() {
-        let value = std::mem::replace(&mut of_last[i], Value::Other(vec![]));
-        let other = of_first.as_ref().map_or(&value, |f| &f[i]);
-        facts.shapes.insert(name.clone(), sizes(other.shape(), value.shape()));
-        if matches!(value, Value::Float(_)) && !asked.doubles.contains(name) {
-            facts.floats.insert(name.clone());
-        }
-        if matches!(value, Value::Int(..)) {
-            facts.integers.insert(name.clone());
-        }
-        if !dependent.contains(name) && *other == value {
-            let shape = value.shape().to_vec();
-            let values = match value {
-                Value::Float(t) => Some(Values::Float(t.into_vec())),
-                Value::Int(_, v) => Some(Values::Int(v)),
-                Value::Other(_) => None,
-            };
-            facts.constants.extend(values.map(|values| (name.clone(), Constant { shape, values })));
-        }
-    }
+    let (mut of_last, of_first): (Vec<Value>, _) = (runs.pop().unwrap_or_default(), runs.pop());
     for t in &graph.initializer {
         let name = t.name.clone().unwrap_or_default();
         facts.shapes.insert(name.clone(), t.dims.iter().map(|d| Size::Fixed(*d as usize)).collect());
@@ -141,7 +174,29 @@ pub fn probe(
         }
         // A type that is not read may well not be needed; the rule that needs it says so.
         if let Ok(constant) = Constant::decode(t) {
-            facts.constants.insert(name, constant);
+            facts.constants.insert(name, Arc::new(constant));
+        }
+    }
+    let same = |i: usize, value: &Value| of_first.as_ref().is_none_or(|f| f[i] == *value);
+    let steady = steady(model, &dependent, |i| same(i, &of_last[i]), batches.len() > 1);
+    for (i, name) in asked.outputs.iter().enumerate() {
+        let value = std::mem::replace(&mut of_last[i], Value::Other(vec![]));
+        let other = of_first.as_ref().map_or(&value, |f| &f[i]);
+        facts.shapes.insert(name.clone(), sizes(other.shape(), value.shape()));
+        match &value {
+            Value::Float(_) => facts.floats.insert(name.clone()),
+            Value::Int(..) => facts.integers.insert(name.clone()),
+            _ => false,
+        };
+        if steady.contains(name.as_str()) {
+            let shape = value.shape().to_vec();
+            let values = match value {
+                Value::Float(t) | Value::Double(t) => Some(Values::Float(t.into_vec())),
+                Value::Int(_, v) => Some(Values::Int(v)),
+                Value::Other(_) => None,
+            };
+            let constant = values.map(|values| (name.clone(), Arc::new(Constant { shape, values })));
+            facts.constants.extend(constant);
         }
     }
     Ok(facts)
@@ -154,8 +209,6 @@ struct Asked {
     outputs: Vec<String>,
     /// The names under which the model answers them.
     names: Vec<String>,
-    /// Tensors in double precision, as far as a Cast says so.
-    doubles: HashSet<String>,
 }
 
 impl Asked {
@@ -184,16 +237,6 @@ impl Asked {
         all.graph_mut().value_info.clear();
         all.graph_mut().output =
             names.iter().map(|o| ValueInfoProto { name: Some(o.clone()), ..Default::default() }).collect();
-        let mut doubles: HashSet<String> = HashSet::new();
-        for node in &graph.node {
-            let double = match node.op() {
-                "Cast" => node.int("to", 0) as i32 == data_type::DOUBLE,
-                _ => node.input.iter().any(|i| doubles.contains(i)),
-            };
-            if double {
-                doubles.extend(node.output.iter().cloned());
-            }
-        }
-        Self { model: all, outputs, names, doubles }
+        Self { model: all, outputs, names }
     }
 }

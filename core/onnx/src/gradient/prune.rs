@@ -9,11 +9,15 @@ pub fn ancestors<'a>(model: &Model, outputs: impl IntoIterator<Item = &'a str>) 
     let mut set: HashSet<String> = outputs.into_iter().map(str::to_owned).collect();
     for node in model.graph().node.iter().rev() {
         if node.output.iter().any(|o| set.contains(o)) {
-            set.extend(node.input.iter().filter(|i| !i.is_empty()).cloned());
-            set.extend(subgraph_inputs(node));
+            set.extend(inputs(node));
         }
     }
     set
+}
+
+/// The tensors that a node reads, those that its subgraphs take from the graph around them included.
+pub fn inputs(node: &NodeProto) -> impl Iterator<Item = String> {
+    node.input.iter().filter(|i| !i.is_empty()).cloned().chain(subgraph_inputs(node))
 }
 
 /// Names that a node's subgraphs (of If, Loop, Scan) use; some may be their own.
@@ -42,13 +46,16 @@ pub fn prune(model: &mut Model) {
 /// `[a, b, c]` exists.
 ///
 /// DenseNets concatenate all earlier layers anew for each layer. The forward pass copies as much either way, but the
-/// gradient of a block of L layers then takes L slices and sums and not L^2 / 2.
-pub fn share_concatenations(model: &mut Model) {
+/// gradient of a block of L layers then takes L slices and sums and not L^2 / 2. The gradients of the parts stay as they
+/// are; that of a concatenation that is shared gets those of the ones that took it in addition. `asked` concatenations,
+/// whose own gradient is wanted, are therefore not shared.
+pub fn share_concatenations(model: &mut Model, asked: &[String]) {
     let mut known: HashMap<(i64, Vec<String>), String> = HashMap::new();
     for node in &mut model.graph_mut().node {
         if !node.is_standard() || node.op() != "Concat" || node.input.len() < 2 {
             continue;
         }
+        // An axis counted from the end is a key of its own: the rank is not known here.
         let axis = node.int("axis", 0);
         let whole = (axis, node.input.clone());
         let longest = (2..node.input.len())
@@ -57,7 +64,7 @@ pub fn share_concatenations(model: &mut Model) {
         if let Some((n, output)) = longest {
             node.input.splice(..n, [output]);
         }
-        if let Some(output) = node.output.first() {
+        if let Some(output) = node.output.first().filter(|o| !asked.contains(o)) {
             known.insert(whole, output.clone());
         }
     }

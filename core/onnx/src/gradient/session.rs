@@ -3,13 +3,13 @@
 use super::build::{GradientGraph, Request, SEED_WEIGHTS, Scalar, Seed, facts};
 use super::emit::{self, Emitter, Facts, PREFIX};
 use super::layers;
-use super::prune::{ancestors, prune, share_concatenations};
+use super::prune::{ancestors, prune};
 use super::size::{Size, show};
 use crate::backend::{Session, is_native};
 use crate::config::Activation;
 use crate::graph::{Model, value_info};
 use crate::predictor::{OnnxPredictor, check_row};
-use crate::proto::data_type;
+use crate::proto::{NodeProto, data_type};
 use shiftlens_api::{Error, GradientOutput, GradientRequest, Images, LayerInfo, Result, ScoreKind, Tensor};
 use std::collections::HashMap;
 
@@ -42,31 +42,27 @@ enum Task {
 #[derive(Default)]
 pub(crate) struct GradientCache {
     layers: Option<Vec<LayerInfo>>,
-    base: Option<Base>,
+    /// What is known of the model's tensors.
+    facts: Option<Facts>,
     sessions: HashMap<Key, Prepared>,
-}
-
-/// The model as it is differentiated, and what is known of its tensors.
-struct Base {
-    model: Model,
-    facts: Facts,
+    requests: u64,
 }
 
 struct Prepared {
     session: Session,
     /// True if the images are among the inputs.
     images: bool,
+    /// When it was asked for last, counted in requests.
+    used: u64,
 }
 
-fn base(p: &mut OnnxPredictor) -> Result<&Base> {
-    if p.gradients.base.is_none() {
-        let mut model = p.model.clone();
-        share_concatenations(&mut model);
-        let sizes = p.input.shape(1)[1..].to_vec();
-        let facts = facts(&model, Some(&sizes), p.threads)?;
-        p.gradients.base = Some(Base { model, facts });
-    }
-    p.gradients.base.as_ref().ok_or_else(|| Error::invalid("just made"))
+/// What is known of the model's tensors, with the model itself.
+fn known(p: &mut OnnxPredictor) -> Result<(&Model, &Facts)> {
+    let facts = match p.gradients.facts.take() {
+        Some(facts) => facts,
+        None => facts(&p.model, Some(&p.input.shape(1)[1..]), p.threads)?,
+    };
+    Ok((&p.model, p.gradients.facts.insert(facts)))
 }
 
 /// See [`shiftlens_api::Gradients::layers`].
@@ -74,7 +70,7 @@ pub(crate) fn layers(p: &mut OnnxPredictor) -> Result<Vec<LayerInfo>> {
     if p.gradients.layers.is_none() {
         let (input, layout, output) = (p.input.name.clone(), p.input.layout, p.head.output.clone());
         let threads = p.threads;
-        let Base { model, facts } = base(p)?;
+        let (model, facts) = known(p)?;
         let mut found = layers::candidates(model, facts, &input, layout, &output);
         layers::choose(&mut found, model, facts, &output, threads)?;
         p.gradients.layers = Some(found);
@@ -96,8 +92,17 @@ fn resolve(p: &mut OnnxPredictor, names: &[String]) -> Result<Vec<String>> {
             })?);
             continue;
         }
-        let Base { model, facts } = base(p)?;
+        let (input, (model, facts)) = (p.input.name.clone(), known(p)?);
         if facts.floats.contains(name) && model.producer(name).is_some() {
+            // A constant may be as long as the batch by accident.
+            let batch = facts.shapes[&input].first();
+            if facts.shapes[name].first() != batch || facts.constants.contains_key(name) {
+                return Err(Error::Unsupported(format!(
+                    "{file}: tensor \"{name}\" of shape {}: the images are not its first axis; name a layer that keeps \
+                     them apart",
+                    show(&facts.shapes[name])
+                )));
+            }
             found.push(name.clone());
             continue;
         }
@@ -114,7 +119,7 @@ fn resolve(p: &mut OnnxPredictor, names: &[String]) -> Result<Vec<String>> {
 fn scored(p: &mut OnnxPredictor, kind: ScoreKind) -> Result<(Model, String, Facts)> {
     let (output, activation) = (p.head.output.clone(), p.head.activation);
     let ending = p.head.ending.clone();
-    let Base { model, facts } = base(p)?;
+    let (model, facts) = known(p)?;
     let (mut model, mut facts) = (model.clone(), facts.clone());
     let mut own = |op: &str, attributes: Vec<_>| {
         let name = "shiftlens/score".to_owned();
@@ -167,7 +172,7 @@ fn prepare(p: &mut OnnxPredictor, key: &Key) -> Result<Prepared> {
                 seed: Seed::Weights,
                 ..Request::default()
             };
-            let graph = GradientGraph::from_facts(&model, &facts, &request)?;
+            let graph = GradientGraph::from_facts(model, &facts, &request)?;
             if graph.columns != p.head.columns {
                 return Err(Error::Unsupported(format!(
                     "{}: tensor \"{}\" has {} columns, the model's output {}",
@@ -182,7 +187,7 @@ fn prepare(p: &mut OnnxPredictor, key: &Key) -> Result<Prepared> {
             outputs.extend(layers.iter().cloned());
             outputs.extend(request.wrt.iter().map(|t| format!("{}{t}", super::GRADIENT_PREFIX)));
             let session = Session::new(&graph.model.to_bytes()?, &outputs, p.threads, p.model.name())?;
-            Ok(Prepared { session, images: true })
+            Ok(Prepared { session, images: true, used: 0 })
         }
         Task::Rest(layer) => rest(p, model, &facts, layer, &scores),
     }
@@ -199,10 +204,23 @@ fn rest(p: &OnnxPredictor, mut model: Model, facts: &Facts, layer: &str, scores:
         }
     }
     graph.input.push(super::build::port(layer, data_type::FLOAT, shape, "replaced_batch"));
-    graph.output = vec![value_info(scores, data_type::FLOAT, None)];
+    let scores = if scores == layer {
+        // Not every runtime takes an input for an output.
+        let answer = format!("{PREFIX}scores");
+        graph.node.push(NodeProto {
+            op_type: Some("Identity".into()),
+            input: vec![layer.to_owned()],
+            output: vec![answer.clone()],
+            ..Default::default()
+        });
+        answer
+    } else {
+        scores.to_owned()
+    };
+    graph.output = vec![value_info(&scores, data_type::FLOAT, None)];
     graph.value_info.clear();
     prune(&mut model);
-    let needed = ancestors(&model, [scores]);
+    let needed = ancestors(&model, [scores.as_str()]);
     if !needed.contains(layer) {
         return Err(Error::Invalid(format!(
             "{}: the score does not depend on layer \"{layer}\"",
@@ -211,20 +229,26 @@ fn rest(p: &OnnxPredictor, mut model: Model, facts: &Facts, layer: &str, scores:
     }
     let images = needed.contains(&p.input.name);
     model.graph_mut().input.retain(|i| i.name() == layer || images);
-    let session = Session::new(&model.to_bytes()?, &[scores.to_owned()], p.threads, p.model.name())?;
-    Ok(Prepared { session, images })
+    let session = Session::new(&model.to_bytes()?, &[scores], p.threads, p.model.name())?;
+    Ok(Prepared { session, images, used: 0 })
 }
 
-/// The prepared graph for `key`.
+/// The prepared graph for `key`; the one that was used longest ago makes room for a new one.
 fn prepared<'a>(p: &'a mut OnnxPredictor, key: &Key) -> Result<&'a mut Prepared> {
     if !p.gradients.sessions.contains_key(key) {
         let made = prepare(p, key)?;
-        if p.gradients.sessions.len() >= KEPT {
-            p.gradients.sessions.clear();
+        let sessions = &mut p.gradients.sessions;
+        if sessions.len() >= KEPT
+            && let Some(oldest) = sessions.iter().min_by_key(|(_, s)| s.used).map(|(k, _)| k.clone())
+        {
+            sessions.remove(&oldest);
         }
-        p.gradients.sessions.insert(key.clone(), made);
+        sessions.insert(key.clone(), made);
     }
-    p.gradients.sessions.get_mut(key).ok_or_else(|| Error::invalid("just made"))
+    p.gradients.requests += 1;
+    let session = p.gradients.sessions.get_mut(key).ok_or_else(|| Error::invalid("just made"))?;
+    session.used = p.gradients.requests;
+    Ok(session)
 }
 
 /// How many of `left` images to take at once, and the batch that the graph must be made for.
@@ -331,7 +355,7 @@ fn chosen_scores(
 ) -> Result<Vec<f32>> {
     let rows = scores.chunks_exact(p.head.columns).zip(classes).enumerate();
     rows.map(|(i, (row, class))| {
-        if row.iter().any(|v| !v.is_finite()) {
+        if key.probability || row.iter().any(|v| !v.is_finite()) {
             check_row(&p.model, &p.head, first + i, row)?;
         }
         let weights = p.head.column_weights(*class);
@@ -353,11 +377,11 @@ pub(crate) fn scores_with(
 ) -> Result<Vec<f32>> {
     let of_images = classes(p, x.len(), asked)?;
     let layer = resolve(p, &[layer.to_owned()])?.swap_remove(0);
-    let known = base(p)?.facts.shapes[&layer].clone();
+    let known = known(p)?.1.shapes[&layer].clone();
     let (rows, shape) = (activations.shape().first().copied().unwrap_or(0), activations.shape());
     let fits = known.len() == shape.len()
         && known[1..].iter().zip(&shape[1..]).all(|(k, s)| *k == Size::Fixed(*s))
-        && x.len() > 0
+        && !x.is_empty()
         && rows.is_multiple_of(x.len());
     if !fits {
         return Err(Error::Shape {

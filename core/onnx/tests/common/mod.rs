@@ -7,7 +7,6 @@
 #![allow(dead_code, reason = "not every test program uses every helper")]
 
 pub mod build;
-pub mod operators;
 
 use safetensors::SafeTensors;
 use shiftlens_api::{GradientRequest, Images, Predictor, ScoreKind};

@@ -7,27 +7,10 @@ pub type Entry = (&'static str, &'static [i64], &'static str);
 pub struct Known {
     /// Cases whose model, or whose gradient model, it cannot run, or runs to other values than the specification's.
     pub limits: &'static [Entry],
-    /// Cases that would end the process: operator, and words in the case's name.
-    pub fatal: &'static [(&'static str, &'static str)],
 }
 
 /// Operators without a gradient rule.
-pub const WITHOUT_RULE: &[&str] = &[
-    "Acos",
-    "Acosh",
-    "Asin",
-    "Asinh",
-    "Atan",
-    "Atanh",
-    "CastLike",
-    "Cosh",
-    "GlobalLpPool",
-    "LpPool",
-    "MeanVarianceNormalization",
-    "Mod",
-    "Shrink",
-    "Sinh",
-];
+pub const WITHOUT_RULE: &[&str] = &["Mod"];
 
 /// Forms of operators that their rules refuse.
 pub const REFUSED: &[Entry] = &[

@@ -119,7 +119,7 @@ impl<'a> Interpreter<'a> {
         Ok(Self { graph, opset, constants: named.collect::<R<_>>()?, straight_through: false })
     }
 
-    /// The tensor `wanted` for the given inputs. Inner tensors may be given too; their nodes then do not run.
+    /// The tensor `wanted` for the given inputs. Inner tensors may be given too, in place of what their nodes answer.
     pub fn run(&self, feed: &[(&str, &Tensor)], wanted: &str) -> R<Tensor> {
         let mut values: HashMap<&str, Tensor> = HashMap::new();
         fn find<'v>(
@@ -132,7 +132,7 @@ impl<'a> Interpreter<'a> {
             fed.or_else(|| values.get(name)).or_else(|| constants.get(name))
         }
         for node in &self.graph.node {
-            if feed.iter().any(|(n, _)| node.output.iter().any(|o| o == n)) {
+            if node.output.iter().all(|o| feed.iter().any(|(n, _)| o == n)) {
                 continue;
             }
             let inputs: Vec<Option<&Tensor>> = node
@@ -152,9 +152,6 @@ impl<'a> Interpreter<'a> {
                     values.insert(name, value);
                 }
             }
-        }
-        if let Some(v) = values.remove(wanted) {
-            return Ok(v);
         }
         find(wanted, feed, &values, &self.constants).cloned().ok_or(format!("no tensor {wanted}"))
     }

@@ -34,7 +34,7 @@ fn give(
     Ok(())
 }
 
-/// `y = x`.
+/// `y = x`: Identity, and casts between floating-point types.
 pub fn identity(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     Ok(if c.wants(0) { vec![(0, c.dy(e)?)] } else { vec![] })
 }
@@ -432,6 +432,92 @@ pub fn tan(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
         let s = e.mul(y, y);
         e.shift(&s, 1.0)
     })
+}
+
+/// `1 + sign x^2`.
+fn one_and_square(e: &mut Emitter<'_>, x: &str, sign: f32) -> String {
+    let s = e.mul(x, x);
+    let s = e.scale(&s, sign);
+    e.shift(&s, 1.0)
+}
+
+/// `y = arcsin x`, `y' = 1 / sqrt(1 - x^2)`.
+pub fn asin(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    unary(e, c, |e, x, _| {
+        let r = one_and_square(e, x, -1.0);
+        let r = e.op("Sqrt", &[&r], vec![]);
+        e.op("Reciprocal", &[&r], vec![])
+    })
+}
+
+/// `y = arccos x`, `y' = -1 / sqrt(1 - x^2)`.
+pub fn acos(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    let slope = asin(e, c)?;
+    Ok(slope.into_iter().map(|(i, g)| (i, e.op("Neg", &[&g], vec![]))).collect())
+}
+
+/// `y = arctan x`, `y' = 1 / (1 + x^2)`.
+pub fn atan(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    unary(e, c, |e, x, _| {
+        let s = one_and_square(e, x, 1.0);
+        e.op("Reciprocal", &[&s], vec![])
+    })
+}
+
+/// `y = sinh x`, `y' = cosh x`.
+pub fn sinh(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    unary(e, c, |e, x, _| e.op("Cosh", &[x], vec![]))
+}
+
+/// `y = cosh x`, `y' = sinh x`.
+pub fn cosh(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    unary(e, c, |e, x, _| e.op("Sinh", &[x], vec![]))
+}
+
+/// `y = arsinh x`, `y' = 1 / sqrt(x^2 + 1)`.
+pub fn asinh(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    unary(e, c, |e, x, _| {
+        let r = one_and_square(e, x, 1.0);
+        let r = e.op("Sqrt", &[&r], vec![]);
+        e.op("Reciprocal", &[&r], vec![])
+    })
+}
+
+/// `y = arcosh x` for `x > 1`, `y' = 1 / sqrt((x - 1) (x + 1))`.
+pub fn acosh(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    unary(e, c, |e, x, _| {
+        let (below, above) = (e.shift(x, -1.0), e.shift(x, 1.0));
+        let r = e.mul(&below, &above);
+        let r = e.op("Sqrt", &[&r], vec![]);
+        e.op("Reciprocal", &[&r], vec![])
+    })
+}
+
+/// `y = artanh x`, `y' = 1 / (1 - x^2)`.
+pub fn atanh(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    unary(e, c, |e, x, _| {
+        let s = one_and_square(e, x, -1.0);
+        e.op("Reciprocal", &[&s], vec![])
+    })
+}
+
+/// `y = x - bias` above lambd, `x + bias` below -lambd, else 0.
+pub fn shrink(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    let lambd = c.node.float("lambd", 0.5);
+    unary(e, c, |e, x, _| {
+        let (a, b) = (e.above(x, lambd), e.below(x, -lambd));
+        e.add(&a, &b)
+    })
+}
+
+/// `y = x` when the network is used and not trained.
+pub fn dropout(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    if let Some(name) = c.node.input_name(2)
+        && e.constant(name).is_none_or(|t| t.ints().iter().any(|v| *v != 0))
+    {
+        return Err(e.unsupported(c.node, "it is in training mode; export the model in evaluation mode"));
+    }
+    identity(e, c)
 }
 
 /// `y = x tanh(s)` with `s = ln(1 + e^x)` (Misra 2019): `y' = tanh(s) + x sigmoid(x) (1 - tanh(s)^2)`.

@@ -43,10 +43,22 @@ impl<'a> Call<'a> {
         self.node.output.first().map_or("", String::as_str)
     }
     /// Gradient of the first output.
+    ///
+    /// # Errors
+    /// [`shiftlens_api::Error::Unsupported`] if the score depends on another one too: only rules that look at all of
+    /// [`Call::outputs`] can say what that adds.
     pub fn dy(&self, e: &Emitter<'_>) -> Result<String> {
-        match self.outputs.first() {
-            Some(Some(g)) => Ok(g.clone()),
-            _ => Err(e.unsupported(self.node, "the score depends on another output than the first")),
+        let further = self.node.output.iter().zip(&self.outputs).skip(1).find(|(_, g)| g.is_some());
+        match (self.outputs.first(), further) {
+            (Some(Some(g)), None) => Ok(g.clone()),
+            (_, other) => {
+                let name = other.map_or("", |(name, _)| name.as_str());
+                let why = format!(
+                    "the score depends on its output \"{name}\", and the rule knows the first (\"{}\") only",
+                    self.y()
+                );
+                Err(e.unsupported(self.node, &why))
+            }
         }
     }
 }
@@ -59,21 +71,29 @@ pub type Rule = fn(&mut Emitter<'_>, &Call<'_>) -> Answer;
 /// All rules, by operator.
 pub const RULES: &[(&str, Rule)] = &[
     ("Abs", elementwise::abs),
+    ("Acos", elementwise::acos),
+    ("Acosh", elementwise::acosh),
     ("Add", elementwise::add),
+    ("Asin", elementwise::asin),
+    ("Asinh", elementwise::asinh),
+    ("Atan", elementwise::atan),
+    ("Atanh", elementwise::atanh),
     ("AveragePool", pool::average_pool),
     ("BatchNormalization", norm::batch_normalization),
     ("Cast", elementwise::identity),
+    ("CastLike", elementwise::identity),
     ("Celu", elementwise::celu),
     ("Clip", elementwise::clip),
     ("Concat", shape::concat),
     ("Conv", conv::conv),
     ("ConvTranspose", conv::conv_transpose),
     ("Cos", elementwise::cos),
+    ("Cosh", elementwise::cosh),
     ("CumSum", shape::cum_sum),
     ("DepthToSpace", shape::depth_to_space),
     ("DequantizeLinear", quantize::dequantize),
     ("Div", elementwise::div),
-    ("Dropout", elementwise::identity),
+    ("Dropout", elementwise::dropout),
     ("Einsum", einsum::einsum),
     ("Elu", elementwise::elu),
     ("Erf", elementwise::erf),
@@ -86,6 +106,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("Gelu", elementwise::gelu),
     ("Gemm", linear::gemm),
     ("GlobalAveragePool", pool::global_average_pool),
+    ("GlobalLpPool", pool::global_lp_pool),
     ("GlobalMaxPool", pool::global_max_pool),
     ("GroupNormalization", norm::group_normalization),
     ("HardSigmoid", elementwise::hard_sigmoid),
@@ -98,10 +119,12 @@ pub const RULES: &[(&str, Rule)] = &[
     ("Log", elementwise::log),
     ("LogSoftmax", linear::log_softmax),
     ("LpNormalization", norm::lp_normalization),
+    ("LpPool", pool::lp_pool),
     ("MatMul", linear::matmul),
     ("Max", elementwise::max),
     ("MaxPool", pool::max_pool),
     ("Mean", elementwise::mean),
+    ("MeanVarianceNormalization", norm::mean_variance_normalization),
     ("Min", elementwise::min),
     ("Mish", elementwise::mish),
     ("Mul", elementwise::mul),
@@ -128,8 +151,10 @@ pub const RULES: &[(&str, Rule)] = &[
     ("ScatterElements", index::scatter_elements),
     ("ScatterND", index::scatter_nd),
     ("Selu", elementwise::selu),
+    ("Shrink", elementwise::shrink),
     ("Sigmoid", elementwise::sigmoid),
     ("Sin", elementwise::sin),
+    ("Sinh", elementwise::sinh),
     ("Slice", shape::slice),
     ("Softmax", linear::softmax),
     ("Softplus", elementwise::softplus),

@@ -10,6 +10,9 @@ pub fn batch_normalization(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     if c.node.int("training_mode", 0) != 0 {
         return Err(e.unsupported(c.node, "it is in training mode; export the model in evaluation mode"));
     }
+    if c.node.int("spatial", 1) == 0 {
+        return Err(e.unsupported(c.node, "its statistics are per pixel (spatial = 0)"));
+    }
     let dy = c.dy(e)?;
     if (1..5).any(|i| c.wants(i)) {
         return Err(e.unsupported(c.node, "its statistics depend on the image"));
@@ -47,6 +50,16 @@ fn standardised(e: &mut Emitter<'_>, x: &str, g: &str, axes: &[usize], epsilon: 
     let d = e.sub(g, &first);
     let d = e.sub(&d, &second);
     e.div(&d, &std)
+}
+
+/// `y = (x - mean) / (std + 1e-9)` over `axes`, as a rule `[0, 2, 3]`: each channel over all pixels of all images.
+pub fn mean_variance_normalization(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    let dy = c.dy(e)?;
+    let rank = e.shape(c.x(0))?.len();
+    let axes = c.node.ints("axes").unwrap_or(&[0, 2, 3]);
+    let axes = axes.iter().map(|a| e.axis(c.node, *a, rank)).collect::<Result<Vec<_>>>()?;
+    // The square of what the specification adds to the deviation: all that is left of either where that is 0.
+    Ok(vec![(0, standardised(e, c.x(0), &dy, &axes, 1e-18))])
 }
 
 /// Each channel of each image by its own mean and variance.
@@ -160,7 +173,7 @@ pub fn lrn(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
 }
 
 /// `y = x / |x|_p` along one axis, p 1 or 2: `dx = (dy - d sum(dy y)) / |x|_p` with d the derivative of the norm, y for
-/// p = 2 and sign(x) for p = 1.
+/// p = 2 and sign(x) for p = 1; 0 where all of x are 0.
 pub fn lp_normalization(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     let dy = c.dy(e)?;
     let axis = e.axis(c.node, c.node.int("axis", -1), e.shape(c.x(0))?.len())?;
@@ -176,5 +189,8 @@ pub fn lp_normalization(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     let p = e.sum(&p, &[axis]);
     let p = e.mul(&p, &slope);
     let d = e.sub(&dy, &p);
+    let some = e.above(&norm, 0.0);
+    let d = e.mul(&d, &some);
+    let norm = e.not_zero(&norm);
     Ok(vec![(0, e.div(&d, &norm))])
 }

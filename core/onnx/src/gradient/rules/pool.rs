@@ -43,15 +43,60 @@ fn first_largest(e: &mut Emitter<'_>, x: &str, rank: usize, axis: usize, n: usiz
     e.to_float(&hit)
 }
 
+/// With `y = (sum |x|^p)^(1/p)`: `dy / y^(p-1)`, which times `sign(x) |x|^(p-1)` is the gradient of each x; and that
+/// second factor. Where y is 0 so is the second factor (but for p = 1, where it is sign(x)).
+fn lp_parts(e: &mut Emitter<'_>, c: &Call<'_>, dy: &str) -> shiftlens_api::Result<(String, String)> {
+    let p = c.node.int("p", 2);
+    let power = |e: &mut Emitter<'_>, t: &str| match p {
+        2 => t.to_owned(),
+        _ => {
+            let exponent = e.scalar((p - 1) as f32);
+            e.op("Pow", &[t, &exponent], vec![])
+        }
+    };
+    Ok(match p {
+        ..=0 => return Err(e.unsupported(c.node, &format!("p = {p}"))),
+        1 => (dy.to_owned(), e.op("Sign", &[c.x(0)], vec![])),
+        _ => {
+            let y = e.not_zero(c.y());
+            let y = power(e, &y);
+            let size = e.op("Abs", &[c.x(0)], vec![]);
+            let size = power(e, &size);
+            let sign = e.op("Sign", &[c.x(0)], vec![]);
+            (e.div(dy, &y), e.mul(&sign, &size))
+        }
+    })
+}
+
+/// The p-norm of all pixels of a channel.
+pub fn global_lp_pool(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    let dy = c.dy(e)?;
+    let (of_window, of_pixel) = lp_parts(e, c, &dy)?;
+    Ok(vec![(0, e.mul(&of_window, &of_pixel))])
+}
+
+/// The p-norm of each window; what hangs over the image counts as 0.
+pub fn lp_pool(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
+    let dy = c.dy(e)?;
+    let kernel = kernel(e, c)?;
+    let (x, y) = (e.shape(c.x(0))?, e.shape(c.y())?);
+    let (xs, ys) = (spatial(e, c.node, x)?, spatial(e, c.node, y)?);
+    let window = Window::read(e, c.node, &kernel, &xs, &ys)?;
+    let channels = e.sizes(c.node, &x[1..2])?[0];
+    let (of_window, of_pixel) = lp_parts(e, c, &dy)?;
+    let mut shape = vec![channels, 1];
+    shape.extend(&kernel);
+    let ones = e.floats(&shape, &vec![1.0; shape.iter().product()]);
+    let g = scatter(e, &of_window, &ones, &window, channels);
+    Ok(vec![(0, e.mul(&g, &of_pixel))])
+}
+
 /// `dy` goes to the first largest pixel of each window (row by row, as PyTorch and ONNX Runtime choose); windows may
 /// overlap.
 ///
 /// From operator set 16 on, MaxPool's own indices say where, and a scattered sum brings `dy` there. Before, the pixels
 /// of each window are laid side by side and compared.
 pub fn max_pool(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
-    if c.outputs.get(1).is_some_and(Option::is_some) {
-        return Err(e.unsupported(c.node, "the score depends on its indices"));
-    }
     let dy = c.dy(e)?;
     let kernel = kernel(e, c)?;
     let (x, y) = (e.shape(c.x(0))?, e.shape(c.y())?);

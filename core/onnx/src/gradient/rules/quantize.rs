@@ -12,6 +12,9 @@ use shiftlens_api::Result;
 
 /// A per-axis or per-tensor parameter of a node, shaped to broadcast against its first input.
 fn parameter(e: &mut Emitter<'_>, c: &Call<'_>, values: &[f32]) -> Result<String> {
+    if c.node.int("block_size", 0) != 0 {
+        return Err(e.unsupported(c.node, "its scale is per block"));
+    }
     let mut shape = vec![1; e.shape(c.x(0))?.len()];
     if values.len() > 1 {
         let axis = e.axis(c.node, c.node.int("axis", 1), shape.len())?;

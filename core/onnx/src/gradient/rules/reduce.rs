@@ -76,10 +76,11 @@ pub fn reduce_sum_square(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     Ok(vec![(0, e.mul(c.x(0), &g))])
 }
 
-/// `y = sqrt(sum(x^2))`: `dx = x dy / y`.
+/// `y = sqrt(sum(x^2))`: `dx = x dy / y`, and 0 where all of x are 0, as in PyTorch.
 pub fn reduce_l2(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     let r = read(e, c)?;
-    let g = e.div(&r.dy, &r.y);
+    let y = e.not_zero(&r.y);
+    let g = e.div(&r.dy, &y);
     Ok(vec![(0, e.mul(c.x(0), &g))])
 }
 

@@ -123,6 +123,9 @@ fn resampled(e: &mut Emitter<'_>, c: &Call<'_>, upsample: bool) -> Answer {
     if n.int("antialias", 0) != 0 {
         return Err(e.unsupported(n, "antialias is set"));
     }
+    if !matches!(n.string("keep_aspect_ratio_policy"), "" | "stretch") {
+        return Err(e.unsupported(n, "keep_aspect_ratio_policy is set"));
+    }
     let scales = scales(e, n, upsample, x.len())?;
     // Before operator set 11 there was one way only.
     let old = upsample || e.opset() < 11;
