@@ -309,6 +309,55 @@ fn further_outputs_are_not_passed_by() {
     agrees("values of TopK", &b, &[2, 6], &["x", "y"]);
 }
 
+/// A class for all, one for each image, or weights say the same, for every shape that scores may have.
+#[test]
+fn seeds_say_the_same_for_every_shape_of_scores() {
+    for (columns, shape) in [(3, vec![-1, 3]), (3, vec![-1, 3, 1, 1]), (1, vec![-1]), (1, vec![-1, 1])] {
+        let mut b = Build::new(17, &[IMAGES, 4]);
+        b.random("w", &[4, columns]).ints("shape", &shape);
+        b.node("Tanh", "x", "t", &[]).node("MatMul", "t w", "m", &[]).node(
+            "Reshape",
+            "m shape",
+            "logits",
+            &[],
+        );
+        b.output("logits", None);
+        let model = model(&b);
+        let x = images(&[IMAGES, 4]);
+        let gradient = |seed: Seed, weights: Option<&[f32]>| -> Vec<f32> {
+            let request = Request { wrt: vec!["x".into()], seed, ..Request::default() };
+            let mut g = GradientGraph::build(&model, &request).unwrap();
+            assert_eq!(g.columns, columns);
+            if seed == Seed::Classes {
+                // The classes as a constant: sessions here are fed floats only.
+                let classes: Vec<i64> = (0..IMAGES as i64).map(|i| i.min(columns as i64 - 1)).collect();
+                let graph = g.model.graph_mut();
+                graph.input.retain(|i| i.name.as_deref() != Some("grad/class"));
+                graph.initializer.push(shiftlens_onnx::constant::int_tensor(
+                    "grad/class",
+                    &[IMAGES],
+                    &classes,
+                ));
+            }
+            let bytes = g.model.to_bytes().unwrap();
+            let mut session = Session::new(&bytes, &g.outputs, Some(1), "seeds").unwrap();
+            let (shape, rows) = ([IMAGES, 4], [IMAGES, columns]);
+            let mut feed: Vec<(&str, &[usize], &[f32])> = vec![("x", &shape, &x)];
+            feed.extend(weights.map(|w| ("grad/seed", &rows[..], w)));
+            session.run_floats(&feed).unwrap().pop().unwrap().into_vec()
+        };
+        let one_hot = |class: &dyn Fn(usize) -> usize| -> Vec<f32> {
+            (0..IMAGES * columns).map(|i| f32::from(u8::from(i % columns == class(i / columns)))).collect()
+        };
+        let last = columns - 1;
+        let all = gradient(Seed::Weights, Some(&one_hot(&|_| last)));
+        assert!(all.iter().all(|v| *v != 0.0));
+        assert_eq!(gradient(Seed::Class(last), None), all, "{shape:?}");
+        let each = gradient(Seed::Weights, Some(&one_hot(&|i| i.min(last))));
+        assert_eq!(gradient(Seed::Classes, None), each, "{shape:?}");
+    }
+}
+
 /// Quantised values that are moved, or pooled, before they are read again.
 #[test]
 fn integers_on_the_way_carry_their_gradient_or_are_refused() {
