@@ -94,9 +94,9 @@ fn separates(model: &Model, dependent: &HashSet<String>, layer: &str, output: &s
     let Some((place, _)) = model.producer(layer) else { return false };
     let mut open = HashSet::from([output.to_owned()]);
     for node in model.graph().node[place + 1..].iter().rev() {
-        if node.output.iter().fold(false, |any, o| open.remove(o) || any)
-            && !(node.is_standard() && matches!(node.op(), "Shape" | "Size"))
-        {
+        let used = node.output.iter().filter(|o| open.remove(*o)).count() > 0;
+        let sized = node.is_standard() && matches!(node.op(), "Shape" | "Size");
+        if used && !sized {
             open.extend(inputs(node).filter(|i| dependent.contains(i)));
         }
     }
