@@ -168,7 +168,42 @@ fn maps_of_one_pixel_are_no_default() {
     assert!(e.contains("no layer with spatial extent"), "{e}");
 }
 
-/// Layer, image shape of the graph, images per run.
+/// A branch sees a part of what the score is made of: the default is what all branches come from, or go to.
+#[test]
+fn branches_are_no_default() {
+    let folder = Folder::new("branches");
+    let mut b = Build::new(17, &[0, 1, 4, 4]);
+    b.random("w", &[2, 1, 3, 3])
+        .random("v", &[2, 2, 3, 3])
+        .random("u", &[3, 2, 4, 4])
+        .random("t", &[3, 2, 4, 4]);
+    let border = || [("pads", is(&[1, 1, 1, 1]))];
+    b.node("Conv", "x w", "stem", &border()).node("Relu", "stem", "trunk", &[]);
+    b.node("Conv", "trunk v", "c", &border()).node("Relu", "c", "branch", &[]);
+    b.node("Conv", "branch u", "p", &[]).node("Conv", "trunk t", "q", &[]).node("Add", "p q", "s", &[]);
+    b.node("Flatten", "s", "logits", &[]).output("logits", None);
+    assert_eq!(default_layer(&mut load(&folder, "apart.onnx", &b, None)).as_deref(), Some("trunk"));
+    let mut b = Build::new(17, &[0, 1, 4, 4]);
+    b.random("w", &[2, 1, 3, 3]).node("Conv", "x w", "stem", &border()).node("Relu", "stem", "trunk", &[]);
+    b.node("Sigmoid", "trunk", "gate", &[]).node("Mul", "trunk gate", "product", &[]);
+    b.node("GlobalAveragePool", "product", "p", &[]).node("GlobalMaxPool", "product", "q", &[]);
+    b.node("Concat", "p q", "both", &[("axis", A::I(1))]).node("Flatten", "both", "logits", &[]);
+    b.output("logits", None);
+    assert_eq!(default_layer(&mut load(&folder, "joined.onnx", &b, None)).as_deref(), Some("product"));
+    // The image goes past all maps: the last one it is.
+    let mut b = Build::new(17, &[0, 1, 4, 4]);
+    b.random("w", &[1, 1, 3, 3]).node("Conv", "x w", "stem", &border()).node("Relu", "stem", "trunk", &[]);
+    b.node("GlobalAveragePool", "trunk", "p", &[]).node("GlobalMaxPool", "x", "q", &[]).node(
+        "Add",
+        "p q",
+        "s",
+        &[],
+    );
+    b.node("Flatten", "s", "logits", &[]).output("logits", None);
+    assert_eq!(default_layer(&mut load(&folder, "past.onnx", &b, None)).as_deref(), Some("trunk"));
+}
+
+/// A network, and the layer whose activations are replaced.
 struct Rest {
     name: &'static str,
     build: Build,

@@ -22,7 +22,8 @@ pub const SEED_WEIGHTS: &str = "grad/seed";
 /// Which tensor's entries are differentiated.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Scalar {
-    /// The logits: what a final sigmoid or softmax is applied to, where the graph ends in one, else its output.
+    /// The logits: what a final sigmoid, softmax or log-softmax is applied to, where the graph ends in one, else its
+    /// output.
     #[default]
     Logit,
     /// The graph's output as it is: probabilities where it ends in sigmoid or softmax.
@@ -34,7 +35,8 @@ pub enum Scalar {
 /// Which combination of an image's K scores is differentiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Seed {
-    /// One class for each image, given when the model runs: an extra `int64` input [`SEED_CLASSES`], `[N]`.
+    /// One class for each image, given when the model runs: an extra `int64` input [`SEED_CLASSES`], `[N]`. A number
+    /// that is no class has the gradient 0.
     #[default]
     Classes,
     /// This class for all images; no extra input.

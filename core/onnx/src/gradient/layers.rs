@@ -3,7 +3,8 @@
 use super::backward::has_rules;
 use super::build::{GradientGraph, Request, SEED_WEIGHTS, Scalar, Seed};
 use super::emit::Facts;
-use super::prune::ancestors;
+use super::probe::dependent;
+use super::prune::{ancestors, inputs};
 use super::size::{Shape, Size};
 use crate::backend::Session;
 use crate::config::Layout;
@@ -11,7 +12,7 @@ use crate::graph::Model;
 use crate::proto::NodeProto;
 use crate::scores::find_ending;
 use shiftlens_api::{LayerInfo, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Tokens that may come before the patches: none, a class token, that and a distillation token (Touvron et al. 2021,
 /// section 4), a class token and four registers (Darcet et al. 2023).
@@ -25,7 +26,8 @@ const TRIED: usize = 24;
 /// the axis order from the input: convolutions, pooling and resizing make `[N, K, h, w]`, a transposition moves
 /// between the orders, a matrix product or a reshaping to a new shape loses it. Tokens are told by their number, a
 /// square with or without leading tokens, and by what makes them: a normalisation or a residual sum. The default is
-/// the last map with more than one pixel.
+/// the last map with more than one pixel that all ways from the image to the output pass, not that of a single branch;
+/// where no map is like that, the last one.
 pub fn candidates(model: &Model, facts: &Facts, input: &str, layout: Layout, output: &str) -> Vec<LayerInfo> {
     let useful = ancestors(model, [output]);
     let mut order: HashMap<&str, Layout> = HashMap::from([(input, layout)]);
@@ -77,10 +79,28 @@ pub fn candidates(model: &Model, facts: &Facts, input: &str, layout: Layout, out
         }
     }
     let pixels = |l: &LayerInfo| l.shape[1..].iter().flatten().product::<usize>();
-    if let Some(last) = layers.iter_mut().rev().find(|l| l.shape.len() == 3 && pixels(l) > 1) {
-        last.default = true;
+    let maps: Vec<usize> =
+        (0..layers.len()).filter(|i| layers[*i].shape.len() == 3 && pixels(&layers[*i]) > 1).collect();
+    let dependent = dependent(model, input);
+    let whole = maps.iter().rev().find(|i| separates(model, &dependent, &layers[**i].name, output));
+    if let Some(default) = whole.or(maps.last()) {
+        layers[*default].default = true;
     }
     layers
+}
+
+/// True if the image reaches `output` through `layer` only. `dependent`: tensors whose values depend on the image.
+fn separates(model: &Model, dependent: &HashSet<String>, layer: &str, output: &str) -> bool {
+    let Some((place, _)) = model.producer(layer) else { return false };
+    let mut open = HashSet::from([output.to_owned()]);
+    for node in model.graph().node[place + 1..].iter().rev() {
+        let used = node.output.iter().filter(|o| open.remove(*o)).count() > 0;
+        let sized = node.is_standard() && matches!(node.op(), "Shape" | "Size");
+        if used && !sized {
+            open.extend(inputs(node).filter(|i| dependent.contains(i)));
+        }
+    }
+    open.len() == 1 && open.contains(layer)
 }
 
 /// True for the residual stream of a vision transformer, or a normalisation of it.

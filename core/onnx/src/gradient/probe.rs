@@ -99,7 +99,7 @@ fn steady<'m>(
     let mut place = 0;
     for node in &graph.node {
         let fixed = |i: &str| i.is_empty() || stored.contains(i) || steady.contains(i);
-        let from_fixed = !compared || node.input.iter().all(|i| fixed(i));
+        let from_fixed = !compared || inputs(node).all(|i| fixed(&i));
         let picked = node.is_standard()
             && PICKS.contains(&node.op())
             && !node.input.iter().any(|i| accidents.contains(i.as_str()));

@@ -1,7 +1,7 @@
 //! Edits that leave a graph's values as they are: dropping what nothing asks for, and sharing of concatenations.
 
 use crate::graph::Model;
-use crate::proto::NodeProto;
+use crate::proto::{GraphProto, NodeProto};
 use std::collections::{HashMap, HashSet};
 
 /// Tensors that `outputs` are computed from, `outputs` included.
@@ -20,15 +20,17 @@ pub fn inputs(node: &NodeProto) -> impl Iterator<Item = String> {
     node.input.iter().filter(|i| !i.is_empty()).cloned().chain(subgraph_inputs(node))
 }
 
-/// Names that a node's subgraphs (of If, Loop, Scan) use; some may be their own.
+/// What a node's subgraphs (of If, Loop, Scan) take from the graph around them.
 fn subgraph_inputs(node: &NodeProto) -> Vec<String> {
     let graphs = node.attribute.iter().flat_map(|a| a.g.iter().map(|g| &**g).chain(&a.graphs));
-    graphs
-        .flat_map(|g| {
-            let inner = g.node.iter().flat_map(|n| n.input.iter().cloned().chain(subgraph_inputs(n)));
-            inner.chain(g.output.iter().map(|o| o.name().to_owned()))
-        })
-        .collect()
+    let captured = |g: &GraphProto| -> Vec<String> {
+        let made = g.node.iter().flat_map(|n| &n.output).map(String::as_str);
+        let stored = g.initializer.iter().filter_map(|t| t.name.as_deref());
+        let own: HashSet<&str> = made.chain(stored).chain(g.input.iter().map(|i| i.name())).collect();
+        let read = g.node.iter().flat_map(inputs).chain(g.output.iter().map(|o| o.name().to_owned()));
+        read.filter(|name| !own.contains(name.as_str())).collect()
+    };
+    graphs.flat_map(captured).collect()
 }
 
 /// Drops nodes and constants that the graph's outputs do not need.

@@ -122,7 +122,10 @@ fn scored(p: &mut OnnxPredictor, kind: ScoreKind) -> Result<(Model, String, Fact
     let (model, facts) = known(p)?;
     let (mut model, mut facts) = (model.clone(), facts.clone());
     let mut own = |op: &str, attributes: Vec<_>| {
-        let name = "shiftlens/score".to_owned();
+        let mut name = "shiftlens/score".to_owned();
+        while model.producer(&name).is_some() {
+            name.push('_');
+        }
         let nothing = Facts::default();
         let mut e = Emitter::new(&model, &nothing);
         e.op_as(op, &[&output], attributes, &name);
