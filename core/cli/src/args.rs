@@ -40,6 +40,9 @@ pub enum Command {
     /// Train a network from a training manifest
     #[command(subcommand)]
     Train(crate::train::Train),
+    /// Import a network that another program trained
+    #[command(subcommand)]
+    Import(crate::import::Import),
     /// Draw pictures from a trained generator
     Generate(crate::generate::Generate),
 }

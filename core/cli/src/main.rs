@@ -8,6 +8,7 @@ mod args;
 mod failure;
 mod generate;
 mod grad;
+mod import;
 mod inspect;
 mod progress;
 mod study;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Layers { model, size } => inspect::layers(&model, size),
         Command::Grad(a) => grad::grad(&a),
         Command::Train(a) => train::train(&a),
+        Command::Import(a) => import::import(&a),
         Command::Generate(a) => generate::generate(&a),
     };
     match done {

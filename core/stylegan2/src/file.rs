@@ -10,7 +10,8 @@ use shiftlens_api::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
 
-const KEY: &str = "shiftlens";
+/// Key of the metadata under which a file says what network it holds.
+pub(crate) const KEY: &str = "shiftlens";
 
 /// The mean of w over `n` codes drawn with seed 0, `[D]`.
 ///
@@ -37,11 +38,15 @@ fn save<C: Serialize>(
     config: &C,
     tensors: &HashMap<String, Tensor>,
     dtype: DType,
+    origin: Option<&serde_json::Value>,
 ) -> Result<()> {
     let fail =
         |e: &dyn std::fmt::Display| Error::component("network file", format!("{}: {e}", path.display()));
-    let json = serde_json::json!({ "kind": kind, "config": config }).to_string();
-    let metadata = HashMap::from([(KEY.to_owned(), json)]);
+    let mut json = serde_json::json!({ "kind": kind, "config": config });
+    if let Some(origin) = origin {
+        json["origin"] = origin.clone();
+    }
+    let metadata = HashMap::from([(KEY.to_owned(), json.to_string())]);
     let mut stored = Vec::with_capacity(tensors.len());
     for (name, t) in tensors {
         let t = t.to_device(&Device::Cpu).and_then(|t| t.to_dtype(dtype)?.contiguous());
@@ -61,7 +66,8 @@ fn load<C: DeserializeOwned>(path: &Path, kind: &str) -> Result<(C, HashMap<Stri
     let text = metadata.metadata().as_ref().and_then(|m| m.get(KEY).cloned());
     let text = text.ok_or_else(|| {
         invalid(
-            &"the file's metadata does not say what network it is; expected one written by `shiftlens train`",
+            &"the file's metadata does not say what network it is; expected one written by \
+              `shiftlens train` or `shiftlens import`",
         )
     })?;
     let mut json: serde_json::Value = serde_json::from_str(&text).map_err(|e| invalid(&e))?;
@@ -83,7 +89,21 @@ pub fn save_generator(
     tensors: &HashMap<String, Tensor>,
     dtype: DType,
 ) -> Result<()> {
-    save(path, "stylegan2-generator", config, tensors, dtype)
+    save(path, "stylegan2-generator", config, tensors, dtype, None)
+}
+
+/// Writes a generator that another program trained, with a record of where it came from.
+///
+/// # Errors
+/// If the file cannot be written.
+pub(crate) fn save_imported(
+    path: &Path,
+    config: &GeneratorConfig,
+    tensors: &HashMap<String, Tensor>,
+    dtype: DType,
+    origin: &serde_json::Value,
+) -> Result<()> {
+    save(path, "stylegan2-generator", config, tensors, dtype, Some(origin))
 }
 
 /// Reads a generator.
@@ -104,7 +124,7 @@ pub fn save_encoder(
     tensors: &HashMap<String, Tensor>,
     dtype: DType,
 ) -> Result<()> {
-    save(path, "stylegan2-encoder", config, tensors, dtype)
+    save(path, "stylegan2-encoder", config, tensors, dtype, None)
 }
 
 /// Reads an encoder.

@@ -1,6 +1,7 @@
 //! StyleGAN2 (Karras et al. 2020, arXiv 1912.04958) generator, discriminator and encoder: networks, training, files.
 
 pub mod file;
+pub mod import;
 pub mod kernels;
 mod model;
 pub mod net;
