@@ -12,7 +12,7 @@ const BATCH: usize = 16;
 
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// A generator written by `shiftlens train generator`
+    /// A generator written by `shiftlens train generator` or `shiftlens import`
     model: PathBuf,
     /// Which images: a number, a range or a list, as in 0-99 or 3,7,20-29; one seed is one image
     #[arg(long, default_value = "0-15", value_parser = seeds)]
