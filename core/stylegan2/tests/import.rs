@@ -206,8 +206,9 @@ fn state_dicts_are_read_in_every_format() {
         assert!(g.notes.len() == 1 && g.notes[0].contains("clamped"), "{:?}", g.notes);
     }
     // Every type of numbers, in both of PyTorch's formats; bfloat16 was cut off by the script, not rounded.
-    let each = |v: &[f32], round: fn(f32) -> f32| v.iter().map(|v| round(*v)).collect::<Vec<f32>>();
-    let rounding: [(&str, fn(f32) -> f32); 3] = [
+    type Rounding = fn(f32) -> f32;
+    let each = |v: &[f32], round: Rounding| v.iter().map(|v| round(*v)).collect::<Vec<f32>>();
+    let rounding: [(&str, Rounding); 3] = [
         ("f64", |v| v),
         ("bf16", |v| f32::from_bits(v.to_bits() & 0xffff_0000)),
         ("i64", f32::round_ties_even),

@@ -219,7 +219,7 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(at))
     }
     fn pairs(values: &[Id]) -> Step<Vec<(Id, Id)>> {
-        if values.len() % 2 != 0 {
+        if !values.len().is_multiple_of(2) {
             return Err(format!("{} keys and values, expected an even number", values.len()));
         }
         Ok(values.chunks_exact(2).map(|p| (p[0], p[1])).collect())
