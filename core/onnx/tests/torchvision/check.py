@@ -9,7 +9,7 @@ A long check, not part of the usual tests: about 20 minutes, 5 GB of memory and 
 Needs torch, torchvision, onnx, onnxscript, onnxruntime, safetensors. For each model and each exporter (`ts`: TorchScript,
 opset 17; `dynamo`: torch.export, opset 18) FOLDER then holds `<model>.<exporter>.onnx` with a dynamic batch, beside it
 `<model>.<exporter>.json` with the tensor that is the mid layer's output (found by value), and once per model
-`<model>.safetensors`: `input` [2,3,H,W], `output` [2,10], `act`, and for `seed` [2,10] the gradients of sum(seed * output)
+`<model>.safetensors`: `input` [4,3,H,W], `output` [4,10], `act`, and for `seed` [4,10] the gradients of sum(seed * output)
 with respect to `input` and `act`, computed in float64; `float32` in the JSON is how far PyTorch's own float32 is from
 that (relative, Euclidean norm). Weights are random; the statistics of BatchNorm are those of a
 random batch, so that activations keep their size through deep networks. `operators.json` counts operators per exporter.
@@ -131,7 +131,7 @@ def main():
     operators = json.loads(table.read_text()) if table.exists() else {}
     for name in sys.argv[2:] or MODELS:
         model, side, layer = network(name)
-        x, seed = torch.randn(2, 3, side, side), torch.randn(2, 10)
+        x, seed = torch.randn(4, 3, side, side), torch.randn(4, 10)
         exact, single = (autograd(model, layer, x, seed, dtype) for dtype in (torch.float64, torch.float32))
         noise = {k: float((single[k] - v).norm() / v.norm()) for k, v in exact.items()}
         arrays = {k: v.float() for k, v in exact.items()}
