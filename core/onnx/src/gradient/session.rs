@@ -15,6 +15,8 @@ use std::collections::HashMap;
 
 /// Largest batch of a gradient run: all activations on the way are in memory at once.
 const LARGEST_BATCH: usize = 16;
+/// The same down to the image: all the more activations, of which the caches hold fewer.
+const LARGEST_INPUT_BATCH: usize = 8;
 /// Prepared graphs that are kept.
 const KEPT: usize = 8;
 
@@ -255,8 +257,8 @@ fn prepared<'a>(p: &'a mut OnnxPredictor, key: &Key) -> Result<&'a mut Prepared>
 }
 
 /// How many of `left` images to take at once, and the batch that the graph must be made for.
-fn batch(p: &OnnxPredictor, left: usize) -> Result<(usize, Option<usize>)> {
-    let take = left.min(LARGEST_BATCH);
+fn batch(p: &OnnxPredictor, left: usize, largest: usize) -> Result<(usize, Option<usize>)> {
+    let take = left.min(largest);
     Ok(match p.input.batch {
         Some(n) => (left.min(n), Some(n)),
         None if is_native()? => (take, None),
@@ -273,10 +275,11 @@ pub(crate) fn gradients(
 ) -> Result<GradientOutput> {
     let classes = classes(p, x.len(), &request.classes)?;
     let layers = resolve(p, &request.layers)?;
+    let largest = if request.input_gradient { LARGEST_INPUT_BATCH } else { LARGEST_BATCH };
     let mut out = Collected::default();
     let mut from = 0;
     while from < x.len() {
-        let (take, fixed) = batch(p, x.len() - from)?;
+        let (take, fixed) = batch(p, x.len() - from, largest)?;
         let key = Key {
             task: Task::Gradients {
                 layers: layers.clone(),
@@ -398,7 +401,7 @@ pub(crate) fn scores_with(
     let mut out = Vec::with_capacity(rows);
     while out.len() < rows {
         let from = out.len();
-        let (take, fixed) = batch(p, rows - from)?;
+        let (take, fixed) = batch(p, rows - from, LARGEST_BATCH)?;
         let key = Key {
             task: Task::Rest(layer.clone()),
             probability: score == ScoreKind::Probability,
