@@ -33,32 +33,4 @@ fn check(group: &str) {
     differences::check(group, &KNOWN);
 }
 
-#[test]
-fn elementwise() {
-    check("elementwise");
-}
-
-#[test]
-fn operands() {
-    check("operands");
-}
-
-#[test]
-fn linear() {
-    check("linear");
-}
-
-#[test]
-fn windows() {
-    check("windows");
-}
-
-#[test]
-fn reduce() {
-    check("reduce");
-}
-
-#[test]
-fn shape() {
-    check("shape");
-}
+differences::groups!(check: elementwise, operands, linear, windows, reduce, shape);

@@ -21,32 +21,4 @@ fn every_rule_has_cases() {
     differences::coverage();
 }
 
-#[test]
-fn elementwise() {
-    check("elementwise");
-}
-
-#[test]
-fn operands() {
-    check("operands");
-}
-
-#[test]
-fn linear() {
-    check("linear");
-}
-
-#[test]
-fn windows() {
-    check("windows");
-}
-
-#[test]
-fn reduce() {
-    check("reduce");
-}
-
-#[test]
-fn shape() {
-    check("shape");
-}
+differences::groups!(check: elementwise, operands, linear, windows, reduce, shape);

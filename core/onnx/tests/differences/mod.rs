@@ -133,3 +133,14 @@ pub fn coverage() {
     let missing: Vec<&str> = gradient::operators().filter(|op| !families.contains(op)).collect();
     assert!(missing.is_empty(), "operators with a rule and no family of cases: {missing:?}");
 }
+
+/// A test for each group of cases, so that they run side by side.
+macro_rules! groups {
+    ($check:ident: $($group:ident),+) => {
+        $(#[test]
+        fn $group() {
+            $check(stringify!($group));
+        })+
+    };
+}
+pub(crate) use groups;
