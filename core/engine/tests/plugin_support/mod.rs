@@ -87,6 +87,8 @@ pub fn compile(source: &str) -> PathBuf {
     if !compiled.insert(source.clone()) {
         return out;
     }
+    // Each test may be a process of its own, and another may be opening the library just now: it never sees half a file.
+    let fresh = folder.join(format!("{}.{}", std::process::id(), cdylib(&stem)));
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
     let output = Command::new(&compiler)
         .args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-D_POSIX_C_SOURCE=200809L", "-O2"])
@@ -94,10 +96,11 @@ pub fn compile(source: &str) -> PathBuf {
         .arg(root().join("core/abi/include"))
         .arg(&source)
         .args(["-lm", "-lpthread", "-o"])
-        .arg(&out)
+        .arg(&fresh)
         .output()
         .unwrap_or_else(|e| panic!("{compiler}: {e}: these tests need a C compiler, as Rust's linker does"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::rename(&fresh, &out).expect("the compiled plugin moves to its place");
     out
 }
 
