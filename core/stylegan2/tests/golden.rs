@@ -3,7 +3,9 @@
 //! reference's CPU operators in f32.
 
 use candle_core::{DType, Device, Tensor, Var};
-use shiftlens_stylegan2::net::{Discriminator, DiscriminatorConfig, GeneratorConfig, GeneratorNet, Noise};
+use shiftlens_stylegan2::net::{
+    Architecture, Discriminator, DiscriminatorConfig, GeneratorConfig, GeneratorNet, Noise,
+};
 use shiftlens_stylegan2::weights::Weights;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -40,6 +42,8 @@ fn configs(name: &str) -> (GeneratorConfig, DiscriminatorConfig) {
             channel_base: base,
             channel_max: max,
             conv_clamp: None,
+            architecture: Architecture::Skip,
+            label_dim: 0,
         },
         DiscriminatorConfig {
             resolution,
@@ -49,6 +53,10 @@ fn configs(name: &str) -> (GeneratorConfig, DiscriminatorConfig) {
             mbstd_group: 4,
             mbstd_channels: 1,
             conv_clamp: None,
+            architecture: Architecture::Resnet,
+            label_dim: 0,
+            cmap_dim: None,
+            mapping_layers: 8,
         },
     )
 }

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 use shiftlens_api::{Error, Generator};
 use shiftlens_stylegan2::import::{ImportOptions, Imported, import_generator};
-use shiftlens_stylegan2::net::{GeneratorConfig, GeneratorNet, Noise};
+use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet, Noise};
 use shiftlens_stylegan2::weights::Weights;
 use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Generator};
 use std::collections::HashMap;
@@ -65,6 +65,8 @@ fn config(name: &str) -> GeneratorConfig {
         channel_base: base,
         channel_max: max,
         conv_clamp: None,
+        architecture: Architecture::Skip,
+        label_dim: 0,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::arrays::Arrays;
 use super::tree::{Facts, shown};
-use crate::net::GeneratorConfig;
+use crate::net::{Architecture, GeneratorConfig};
 use candle_core::Tensor;
 use shiftlens_api::{Error, Result};
 
@@ -80,6 +80,8 @@ pub fn config(a: &Arrays<'_>, facts: Option<&Facts<'_, '_>>) -> Result<Generator
         channel_base: base,
         channel_max: widest,
         conv_clamp: None,
+        architecture: Architecture::Skip,
+        label_dim: 0,
     };
     if let Some(facts) = facts {
         declared(&mut config, facts)?;

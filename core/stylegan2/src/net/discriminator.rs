@@ -1,7 +1,7 @@
 //! The residual discriminator (Karras et al. 2020, appendix B) with minibatch standard deviation.
 
-use super::DiscriminatorConfig;
 use super::layers::{Conv, Linear, ResidualBlock, Resize};
+use super::{Architecture, DiscriminatorConfig};
 use crate::ops::Activation;
 use crate::weights::Weights;
 use candle_core::{Result, Tensor};
@@ -19,6 +19,9 @@ pub struct Trunk {
 impl Trunk {
     pub fn new(config: &DiscriminatorConfig, outputs: usize, weights: &Weights) -> Result<Self> {
         config.check()?;
+        if config.architecture != Architecture::Resnet || config.label_dim > 0 {
+            candle_core::bail!("only unconditional networks of architecture resnet are implemented");
+        }
         let clamp = config.conv_clamp;
         let leaky = Activation::leaky(1.0).clamped(clamp);
         let (top, last) = (config.resolution, config.width(4));

@@ -1,7 +1,7 @@
 //! The generator: mapping network and synthesis network with skip connections (Karras et al. 2020).
 
-use super::GeneratorConfig;
 use super::layers::{LayerNoise, Linear, StyledConv, ToImage};
+use super::{Architecture, GeneratorConfig};
 use crate::ops::{Activation, upsample};
 use crate::rng::Rng;
 use crate::weights::{Init, Role, Weights};
@@ -40,6 +40,9 @@ impl GeneratorNet {
     /// If the sizes make no network, or a tensor is missing or of another shape.
     pub fn new(config: &GeneratorConfig, weights: &Weights) -> Result<Self> {
         config.check()?;
+        if config.architecture != Architecture::Skip || config.label_dim > 0 {
+            candle_core::bail!("only unconditional networks of architecture skip are implemented");
+        }
         let mapping_weights = weights.at("mapping");
         let mapping = (0..config.mapping_layers)
             .map(|i| {

@@ -6,7 +6,7 @@ mod encoder;
 mod generator;
 mod layers;
 
-pub use config::{DiscriminatorConfig, EncoderConfig, GeneratorConfig};
+pub use config::{Architecture, DiscriminatorConfig, EncoderConfig, GeneratorConfig};
 pub use discriminator::Discriminator;
 pub use encoder::EncoderNet;
 pub use generator::{GeneratorNet, Noise};
