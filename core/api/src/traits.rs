@@ -1,7 +1,7 @@
 //! What each kind of component does. `&mut self` says what the plugin ABI says: one call at a time per instance;
 //! parallel work makes more instances.
 
-use crate::{Direction, Error, Explanation, Images, LatentCodes, Result, Scores, Targets, Tensor};
+use crate::{Direction, Error, Explanation, Images, LatentCodes, Result, Scores, Shift, Targets, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// What a generator makes.
@@ -36,6 +36,16 @@ pub trait Generator: Send {
     /// # Errors
     /// [`Error::Shape`] for codes of another space, or if the component fails.
     fn synthesize(&mut self, w: &LatentCodes) -> Result<Images>;
+    /// The series `G(w + t α)` of one code, one image per step of `shift` (Schutte et al. 2021, section 2.3); `w` is
+    /// `[1, 1, D]` or `[1, L, D]`. By default the codes of [`Shift::codes`] are synthesised. A generator that shares work
+    /// between the steps overrides it; its images are those of the default but for rounding (1e-5).
+    ///
+    /// # Errors
+    /// As [`Shift::codes`] and [`Generator::synthesize`].
+    fn series(&mut self, w: &LatentCodes, shift: &Shift<'_>) -> Result<Images> {
+        let codes = shift.codes(w, self.info().latent_layers)?;
+        self.synthesize(&codes)
+    }
 }
 
 /// E: images to latent codes.

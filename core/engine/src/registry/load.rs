@@ -1,7 +1,8 @@
 //! Making a study's components, and trying them on one another before any work is done.
 
 use super::plugins::{FromPlugin, Libraries};
-use super::{Ambient, DIRECTIONS, ENCODERS, EXPLAINERS, Entry, GENERATORS, Made, PREDICTORS};
+use super::{Ambient, DIRECTIONS, ENCODERS, EXPLAINERS, Entry, GENERATORS, LATENT_SHIFT, Made, PREDICTORS};
+use crate::latent_shift::LatentShiftParams;
 use crate::manifest::{ComponentSpec, Kind, ManifestError, Study};
 use sha2::{Digest, Sha256};
 use shiftlens_api::record::ComponentRecord;
@@ -224,6 +225,11 @@ impl Study {
                 found: back.shape().to_vec(),
             };
             return Err(blame(e, misfit));
+        }
+        for spec in self.explainers.iter().filter(|e| e.kind == Kind::Builtin(LATENT_SHIFT)) {
+            LatentShiftParams::from_json(&spec.params, 0.5)
+                .and_then(|p| p.layers.of(info.latent_layers))
+                .map_err(|e| blame(spec, e))?;
         }
         Ok(())
     }
