@@ -94,10 +94,10 @@ impl StyleGan2Generator {
         let refuse = |e: &dyn std::fmt::Display| Error::Invalid(format!("{}: {e}", path.display()));
         match (options.class, config.label_dim) {
             (Some(class), 0) => {
-                return Err(refuse(&format!("class {class}: the network is not class-conditional")));
+                return Err(refuse(&format!("`class` is {class}, but the network is not class-conditional")));
             }
             (Some(class), n) if class >= n => {
-                return Err(refuse(&format!("class {class}: expected an index from 0 to {}", n - 1)));
+                return Err(refuse(&format!("`class` is {class}, expected an index from 0 to {}", n - 1)));
             }
             _ => {}
         }

@@ -194,7 +194,7 @@ fn a_generator_samples_the_class_that_it_is_asked_for() {
     assert_eq!(any.sample(9, 5).unwrap().as_slice(), &mixed.as_slice()[..9 * 9]);
     assert_ne!(any.sample(9, 6).unwrap().as_slice(), &mixed.as_slice()[..9 * 9]);
     let e = open(Some(3)).err().unwrap().to_string();
-    assert!(e.contains("class 3: expected an index from 0 to 2") && e.contains("g.safetensors"), "{e}");
+    assert!(e.contains("`class` is 3, expected an index from 0 to 2") && e.contains("g.safetensors"), "{e}");
 
     // Two channels: raw values only.
     let w = LatentCodes::new([2, 1, 9], codes(&a["ws"].narrow(1, 0, 1).unwrap())).unwrap();
@@ -233,7 +233,7 @@ fn truncation_stops_at_the_cutoff() {
     assert_eq!(sample(0.5, Some(0)).shape(), [3, 6, 7]);
     let e = StyleGan2Generator::load(&path, &GeneratorOptions { class: Some(0), ..Default::default() });
     let e = e.err().unwrap().to_string();
-    assert!(e.contains("class 0: the network is not class-conditional"), "{e}");
+    assert!(e.contains("`class` is 0, but the network is not class-conditional"), "{e}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod support;
 
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
+use shiftlens_stylegan2::file::sample_w_of;
 use shiftlens_stylegan2::import::{ImportOptions, import_generator};
 use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet, Noise};
 use shiftlens_stylegan2::weights::Weights;
@@ -133,6 +134,34 @@ fn every_kind_of_generator_gives_its_images() {
             close(&format!("{name}.{file}"), &net.synthesize(&ws, Noise::Constant).unwrap(), &a["img"]);
         }
     }
+}
+
+#[test]
+fn a_mean_of_w_that_is_missing_is_one_of_all_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, a) = case("g_resnet_labels");
+    let from = folder.path().join("g.safetensors");
+    state_dict(&a, &from);
+    let drop = ["mapping.w_avg"];
+    let job =
+        json!({ "from": from, "to": "g", "layout": "nvlabs", "protocol": 4, "config": config, "drop": drop });
+    pack(folder.path(), &[job]);
+    let g = import_generator(&folder.path().join("g"), &ImportOptions::default()).unwrap();
+    assert!(g.notes.len() == 1 && g.notes[0].contains("mean of w"), "{:?}", g.notes);
+    let net = GeneratorNet::new(&g.config, &Weights::frozen(g.tensors.clone(), &Device::Cpu)).unwrap();
+    // Other draws, as many of each class: two means of n = 4096 codes differ by sqrt(2 / n) of the deviation, here
+    // times five.
+    let classes: Vec<Tensor> = (0..4).map(|c| sample_w_of(&net, 1024, 1 << 40, c).unwrap()).collect();
+    let w = Tensor::cat(&classes, 0).unwrap();
+    let (mean, variance) = (flat(&w.mean(0).unwrap()), flat(&w.var(0).unwrap()));
+    for (d, found) in flat(&g.tensors["mapping.w_avg"]).iter().enumerate() {
+        let off = (found - mean[d]).abs();
+        assert!(off < 5.0 * (2.0 * variance[d] / 4096.0).sqrt(), "{d}: {found} and {}", mean[d]);
+    }
+    // One class alone has another mean, so that the comparison can tell.
+    let one = flat(&classes[0].mean(0).unwrap());
+    let apart = |d: usize| (one[d] - mean[d]).abs() > 10.0 * (2.0 * variance[d] / 4096.0).sqrt();
+    assert!((0..8).any(apart), "{one:?}, {mean:?}");
 }
 
 #[test]

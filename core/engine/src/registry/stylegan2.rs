@@ -15,7 +15,7 @@ struct GeneratorParams {
     #[serde(default = "one")]
     truncation: f32,
     /// Index of the class to sample, of a class-conditional network; without it classes are drawn evenly.
-    class: Option<usize>,
+    class: Option<i64>,
 }
 
 fn one() -> f32 {
@@ -26,12 +26,23 @@ fn one() -> f32 {
 #[serde(deny_unknown_fields)]
 struct EncoderParams {}
 
-fn generator_params(spec: &ComponentSpec) -> Result<GeneratorParams> {
+/// The parameters as the generator takes them.
+fn generator_options(spec: &ComponentSpec) -> Result<GeneratorOptions> {
     let p: GeneratorParams = decode(&spec.params)?;
     if !(p.truncation > 0.0 && p.truncation <= 2.0) {
         return Err(Error::Invalid(format!("`truncation` is {}, expected a number in (0, 2]", p.truncation)));
     }
-    Ok(p)
+    let class = p.class.map(|class| {
+        usize::try_from(class)
+            .map_err(|_| Error::Invalid(format!("`class` is {class}, expected an index of at least 0")))
+    });
+    Ok(GeneratorOptions {
+        device: spec.device.clone(),
+        truncation: p.truncation,
+        // A study's direction lives where its encoder's codes do: no layer is left out.
+        truncation_cutoff: None,
+        class: class.transpose()?,
+    })
 }
 
 fn path(spec: &ComponentSpec) -> Result<&Path> {
@@ -39,14 +50,11 @@ fn path(spec: &ComponentSpec) -> Result<&Path> {
 }
 
 pub(super) fn check_generator(spec: &ComponentSpec) -> Result<()> {
-    generator_params(spec).map(|_| ())
+    generator_options(spec).map(|_| ())
 }
 
 pub(super) fn generator(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Generator>> {
-    let GeneratorParams { truncation, class } = generator_params(spec)?;
-    // No cutoff: a study's direction lives where its encoder's codes do.
-    let options =
-        GeneratorOptions { device: spec.device.clone(), truncation, class, truncation_cutoff: None };
+    let options = generator_options(spec)?;
     let path = path(spec)?;
     let g = StyleGan2Generator::load(path, &options)?;
     let GeneratorInfo { backend, channels, .. } = g.info();
