@@ -64,8 +64,14 @@ impl Conv {
         resize: Resize,
         act: Activation,
     ) -> Result<Self> {
-        if resize == Resize::Double && (size != 1 || bias || act.leaky) {
-            candle_core::bail!("a doubling convolution: expected 1x1, without bias and activation");
+        if resize == Resize::Double && (size != 1 || bias) {
+            candle_core::bail!("a doubling convolution: expected 1x1, without bias");
+        }
+        // Without a bias the gain goes into the weight, and nothing runs after the convolution.
+        if !bias && (act.leaky || act.clamp.is_some()) {
+            candle_core::bail!(
+                "a convolution without bias: expected no activation and no clamp, found {act:?}"
+            );
         }
         let shape = [outputs, inputs, size, size];
         Ok(Self {
