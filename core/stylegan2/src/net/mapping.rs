@@ -1,8 +1,8 @@
 //! The mapping network: latent codes and classes to w (Karras et al. 2019, section 2).
 //!
 //! Class-conditional networks embed the one-hot label by a linear layer, normalise the embedding as they do z, and put
-//! it behind z (Karras et al. 2020, Training Generative Adversarial Networks with Limited Data, arXiv 2006.06676,
-//! section 4.2 and appendix D). The discriminator's has no z.
+//! it behind z (Karras et al. 2020, Training Generative Adversarial Networks with Limited Data, arXiv 2006.06676). The
+//! discriminator's has no z.
 
 use super::layers::Linear;
 use crate::ops::Activation;

@@ -93,7 +93,7 @@ def linear(t, name, x, outputs, multiplier=1.0, bias=0.0):
 
 
 def mapping(t, name, z, labels, w_dim, layers):
-    """z and the embedded label, both normalised, side by side (ADA, appendix D)."""
+    """z and the embedded label, both normalised, side by side (ADA)."""
     parts = [] if z is None else [normalise(z)]
     if labels is not None:
         parts.append(normalise(linear(t, f"{name}.embed", labels, w_dim)))
