@@ -25,8 +25,9 @@ pub struct GeneratorInfo {
 pub trait Generator: Send {
     /// Sizes and backend.
     fn info(&self) -> GeneratorInfo;
-    /// `n` codes of W (`[n, 1, D]`), drawn as in training; the same seed gives the same codes, and the first codes
-    /// of a larger draw are those of a smaller one.
+    /// `n` codes of W (`[n, 1, D]`), drawn as in training; the same seed gives the same codes, and the first codes of a
+    /// larger draw are those of a smaller one. A component that was asked to truncate layers differently answers codes
+    /// of W+ (`[n, L, D]`); no study asks for that.
     ///
     /// # Errors
     /// If the component fails.

@@ -55,7 +55,8 @@ fn seeds(text: &str) -> Result<Seeds, String> {
 
 /// Writes one PNG per seed.
 pub fn generate(a: &Generate) -> crate::Done {
-    let options = GeneratorOptions { device: a.device.clone(), truncation: a.truncation };
+    let options =
+        GeneratorOptions { device: a.device.clone(), truncation: a.truncation, ..Default::default() };
     let mut g = StyleGan2Generator::load(&a.model, &options).map_err(|e| Failure::Usage(e.to_string()))?;
     std::fs::create_dir_all(&a.out).map_err(|e| Error::io(&a.out, e))?;
     let progress = Progress::new();

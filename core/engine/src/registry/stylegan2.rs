@@ -3,7 +3,7 @@
 use super::{Ambient, Made, decode};
 use crate::manifest::ComponentSpec;
 use serde::Deserialize;
-use shiftlens_api::{Encoder, Error, Generator, Result};
+use shiftlens_api::{Encoder, Error, Generator, GeneratorInfo, Result};
 use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Encoder, StyleGan2Generator};
 use std::path::Path;
 
@@ -14,6 +14,8 @@ struct GeneratorParams {
     /// Truncation ψ of sampled codes: 1 samples as in training, less stays nearer to the mean.
     #[serde(default = "one")]
     truncation: f32,
+    /// Index of the class to sample, of a class-conditional network; without it classes are drawn evenly.
+    class: Option<i64>,
 }
 
 fn one() -> f32 {
@@ -24,12 +26,23 @@ fn one() -> f32 {
 #[serde(deny_unknown_fields)]
 struct EncoderParams {}
 
-fn generator_params(spec: &ComponentSpec) -> Result<GeneratorParams> {
+/// The parameters as the generator takes them.
+fn generator_options(spec: &ComponentSpec) -> Result<GeneratorOptions> {
     let p: GeneratorParams = decode(&spec.params)?;
     if !(p.truncation > 0.0 && p.truncation <= 2.0) {
         return Err(Error::Invalid(format!("`truncation` is {}, expected a number in (0, 2]", p.truncation)));
     }
-    Ok(p)
+    let class = p.class.map(|class| {
+        usize::try_from(class)
+            .map_err(|_| Error::Invalid(format!("`class` is {class}, expected an index of at least 0")))
+    });
+    Ok(GeneratorOptions {
+        device: spec.device.clone(),
+        truncation: p.truncation,
+        // A study's direction lives where its encoder's codes do: no layer is left out.
+        truncation_cutoff: None,
+        class: class.transpose()?,
+    })
 }
 
 fn path(spec: &ComponentSpec) -> Result<&Path> {
@@ -37,14 +50,20 @@ fn path(spec: &ComponentSpec) -> Result<&Path> {
 }
 
 pub(super) fn check_generator(spec: &ComponentSpec) -> Result<()> {
-    generator_params(spec).map(|_| ())
+    generator_options(spec).map(|_| ())
 }
 
 pub(super) fn generator(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Generator>> {
-    let options =
-        GeneratorOptions { device: spec.device.clone(), truncation: generator_params(spec)?.truncation };
-    let g = StyleGan2Generator::load(path(spec)?, &options)?;
-    let backend = g.info().backend;
+    let options = generator_options(spec)?;
+    let path = path(spec)?;
+    let g = StyleGan2Generator::load(path, &options)?;
+    let GeneratorInfo { backend, channels, .. } = g.info();
+    if ![1, 3].contains(&channels) {
+        return Err(Error::Unsupported(format!(
+            "{}: images of {channels} channels; explanations need grey or RGB",
+            path.display()
+        )));
+    }
     Ok(Made { component: Box::new(g), backend, remarks: Vec::new() })
 }
 

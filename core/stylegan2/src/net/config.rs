@@ -213,7 +213,7 @@ impl DiscriminatorConfig {
             bail!("mbstd-group 0: expected at least 1");
         }
         let last = self.width(4);
-        if self.mbstd_channels > 0 && last % self.mbstd_channels != 0 {
+        if self.mbstd_channels > 0 && !last.is_multiple_of(self.mbstd_channels) {
             bail!(
                 "mbstd-channels {}: expected a divisor of the {last} feature maps at 4x4",
                 self.mbstd_channels
