@@ -13,6 +13,17 @@ use std::path::Path;
 /// Images synthesised or encoded at once; more are worked on in turn.
 const BATCH: usize = 16;
 
+/// Noise inputs of a generator that is run, none of which draws anything: images are deterministic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoiseMode {
+    /// The pictures stored with the network.
+    #[default]
+    Const,
+    /// None.
+    None,
+}
+
 /// How to run a generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -21,11 +32,13 @@ pub struct GeneratorOptions {
     pub device: String,
     /// psi of the truncation trick for sampled codes: 1 keeps all of W, 0 only its mean.
     pub truncation: f32,
+    /// Noise inputs.
+    pub noise: NoiseMode,
 }
 
 impl Default for GeneratorOptions {
     fn default() -> Self {
-        Self { device: "cpu".into(), truncation: 1.0 }
+        Self { device: "cpu".into(), truncation: 1.0, noise: NoiseMode::Const }
     }
 }
 
@@ -102,6 +115,33 @@ impl StyleGan2Generator {
     pub fn config(&self) -> &GeneratorConfig {
         self.net.config()
     }
+
+    /// G(w) in the network's own range, black at -1 and white at 1, neither clamped nor checked: `[N, C, R, R]`
+    /// flattened, for codes as [`Generator::synthesize`] takes them.
+    ///
+    /// # Errors
+    /// As [`Generator::synthesize`].
+    pub fn network_images(&mut self, w: &LatentCodes) -> Result<Vec<f32>> {
+        let c = self.net.config();
+        let [n, l, d] = w.shape();
+        if d != c.w_dim || (l != 1 && l != c.num_ws()) {
+            return Err(Error::Shape {
+                what: "codes to synthesise".into(),
+                expected: format!("[N, 1, {0}] or [N, {1}, {0}]", c.w_dim, c.num_ws()),
+                found: vec![n, l, d],
+            });
+        }
+        batches(n, |from, to| {
+            let codes = w.slice(from, to);
+            let ws = Tensor::from_slice(codes.as_slice(), (to - from, l, d), &self.device)?;
+            let ws = if l == 1 { self.net.broadcast(&ws.squeeze(1)?)? } else { ws };
+            let noise = match self.options.noise {
+                NoiseMode::Const => Noise::Constant,
+                NoiseMode::None => Noise::Zero,
+            };
+            self.net.synthesize(&ws, noise)
+        })
+    }
 }
 
 impl Generator for StyleGan2Generator {
@@ -126,23 +166,10 @@ impl Generator for StyleGan2Generator {
     }
 
     fn synthesize(&mut self, w: &LatentCodes) -> Result<Images> {
+        let mut data = self.network_images(w)?;
+        data.iter_mut().for_each(|v| *v = 0.5 * *v + 0.5);
         let c = self.net.config();
-        let [n, l, d] = w.shape();
-        if d != c.w_dim || (l != 1 && l != c.num_ws()) {
-            return Err(Error::Shape {
-                what: "codes to synthesise".into(),
-                expected: format!("[N, 1, {0}] or [N, {1}, {0}]", c.w_dim, c.num_ws()),
-                found: vec![n, l, d],
-            });
-        }
-        let data = batches(n, |from, to| {
-            let codes = w.slice(from, to);
-            let ws = Tensor::from_slice(codes.as_slice(), (to - from, l, d), &self.device)?;
-            let ws = if l == 1 { self.net.broadcast(&ws.squeeze(1)?)? } else { ws };
-            // network range [-1, 1] to [0, 1]
-            self.net.synthesize(&ws, Noise::Constant)?.affine(0.5, 0.5)
-        })?;
-        Images::new([n, c.channels, c.resolution, c.resolution], data)
+        Images::new([w.len(), c.channels, c.resolution, c.resolution], data)
     }
 }
 

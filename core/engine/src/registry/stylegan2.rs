@@ -41,8 +41,8 @@ pub(super) fn check_generator(spec: &ComponentSpec) -> Result<()> {
 }
 
 pub(super) fn generator(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Generator>> {
-    let options =
-        GeneratorOptions { device: spec.device.clone(), truncation: generator_params(spec)?.truncation };
+    let truncation = generator_params(spec)?.truncation;
+    let options = GeneratorOptions { device: spec.device.clone(), truncation, ..Default::default() };
     let g = StyleGan2Generator::load(path(spec)?, &options)?;
     let backend = g.info().backend;
     Ok(Made { component: Box::new(g), backend, remarks: Vec::new() })

@@ -2,6 +2,7 @@
 
 pub mod conv;
 pub mod gemm;
+pub mod peak;
 mod simd;
 
 pub use gemm::Isa;
