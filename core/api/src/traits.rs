@@ -25,7 +25,7 @@ pub struct GeneratorInfo {
 pub trait Generator: Send {
     /// Sizes and backend.
     fn info(&self) -> GeneratorInfo;
-    /// `n` codes of W (`[n, 1, D]`), drawn as in training; the same seed gives the same codes, and the first codes
+    /// `n` codes of W (`[n, 1, D]`; of W+, `[n, L, D]`, where the component was asked to truncate layers differently), drawn as in training; the same seed gives the same codes, and the first codes
     /// of a larger draw are those of a smaller one.
     ///
     /// # Errors

@@ -32,13 +32,25 @@ pub struct GeneratorOptions {
     pub device: String,
     /// psi of the truncation trick for sampled codes: 1 keeps all of W, 0 only its mean.
     pub truncation: f32,
+    /// Style layers, from the lowest resolution on, that are truncated; without it all. Sampled codes are codes of W+
+    /// where this leaves a layer out.
+    pub truncation_cutoff: Option<usize>,
+    /// Index of the class of sampled codes, of a class-conditional network; without it each code's is drawn evenly
+    /// from the seed.
+    pub class: Option<usize>,
     /// Noise inputs.
     pub noise: NoiseMode,
 }
 
 impl Default for GeneratorOptions {
     fn default() -> Self {
-        Self { device: "cpu".into(), truncation: 1.0, noise: NoiseMode::Const }
+        Self {
+            device: "cpu".into(),
+            truncation: 1.0,
+            truncation_cutoff: None,
+            class: None,
+            noise: NoiseMode::Const,
+        }
     }
 }
 
@@ -91,23 +103,24 @@ impl StyleGan2Generator {
     /// Reads a file written by [`file::save_generator`].
     ///
     /// # Errors
-    /// If the file is missing or holds something else, its images are neither grey nor RGB, or the device cannot be
-    /// had.
+    /// If the file is missing or holds something else, the network has no such class, or the device cannot be had.
     pub fn load(path: &Path, options: &GeneratorOptions) -> Result<Self> {
         if !(0.0..=2.0).contains(&options.truncation) {
             return Err(Error::Invalid(format!("truncation {}: expected 0 to 2", options.truncation)));
         }
         let device = open_device(&options.device)?;
         let (config, tensors) = file::load_generator(path)?;
-        let invalid = |e: candle_core::Error| Error::Invalid(format!("{}: {e}", path.display()));
-        let net = GeneratorNet::new(&config, &Weights::frozen(tensors, &device)).map_err(invalid)?;
-        if config.channels != 1 && config.channels != 3 {
-            return Err(Error::Unsupported(format!(
-                "{}: images of {} channels; explanations need grey or RGB",
-                path.display(),
-                config.channels
-            )));
+        let refuse = |e: &dyn std::fmt::Display| Error::Invalid(format!("{}: {e}", path.display()));
+        match (options.class, config.label_dim) {
+            (Some(class), 0) => {
+                return Err(refuse(&format!("class {class}: the network is not class-conditional")));
+            }
+            (Some(class), n) if class >= n => {
+                return Err(refuse(&format!("class {class}: expected an index from 0 to {}", n - 1)));
+            }
+            _ => {}
         }
+        let net = GeneratorNet::new(&config, &Weights::frozen(tensors, &device)).map_err(|e| refuse(&e))?;
         Ok(Self { net, device, options: options.clone() })
     }
 
@@ -115,13 +128,64 @@ impl StyleGan2Generator {
     pub fn config(&self) -> &GeneratorConfig {
         self.net.config()
     }
+}
 
-    /// G(w) in the network's own range, black at -1 and white at 1, neither clamped nor checked: `[N, C, R, R]`
-    /// flattened, for codes as [`Generator::synthesize`] takes them.
+impl Generator for StyleGan2Generator {
+    fn info(&self) -> GeneratorInfo {
+        let c = self.net.config();
+        GeneratorInfo {
+            latent_dim: c.w_dim,
+            latent_layers: c.num_ws(),
+            channels: c.channels,
+            height: c.resolution,
+            width: c.resolution,
+            backend: backend(&self.options.device, &self.device),
+        }
+    }
+
+    fn sample(&mut self, n: usize, seed: u64) -> Result<LatentCodes> {
+        let c = self.net.config();
+        let psi = f64::from(self.options.truncation);
+        // A cutoff that leaves no layer out is none.
+        let cutoff = self.options.truncation_cutoff.filter(|rows| *rows < c.num_ws() && psi != 1.0);
+        let draw = || {
+            let w = match self.options.class {
+                Some(class) => file::sample_w_of(&self.net, n, seed, class)?,
+                None => file::sample_w(&self.net, n, seed)?,
+            };
+            let w = match cutoff {
+                Some(rows) => self.net.truncate_first(&self.net.broadcast(&w)?, psi, rows)?,
+                None => self.net.truncate(&w, psi)?,
+            };
+            w.flatten_all()?.to_vec1::<f32>()
+        };
+        let rows = if cutoff.is_some() { c.num_ws() } else { 1 };
+        LatentCodes::new([n, rows, c.w_dim], draw().map_err(fail)?)
+    }
+
+    fn synthesize(&mut self, w: &LatentCodes) -> Result<Images> {
+        let c = self.net.config();
+        let shape = [w.len(), c.channels, c.resolution, c.resolution];
+        if ![1, 3].contains(&c.channels) {
+            return Err(Error::Unsupported(format!(
+                "images of {} channels: expected grey or RGB; `synthesize_raw` gives any number",
+                c.channels
+            )));
+        }
+        let mut data = self.synthesize_raw(w)?;
+        // network range [-1, 1] to [0, 1]
+        data.iter_mut().for_each(|v| *v = *v * 0.5 + 0.5);
+        Images::new(shape, data)
+    }
+}
+
+impl StyleGan2Generator {
+    /// G(w) in network range, about -1 to 1 and not clamped, `[N, C, R, R]` row-major, for codes of W (`[N, 1, D]`) or
+    /// W+ (`[N, L, D]`); of any number of channels.
     ///
     /// # Errors
-    /// As [`Generator::synthesize`].
-    pub fn network_images(&mut self, w: &LatentCodes) -> Result<Vec<f32>> {
+    /// [`Error::Shape`] for codes of another space, or if candle fails.
+    pub fn synthesize_raw(&self, w: &LatentCodes) -> Result<Vec<f32>> {
         let c = self.net.config();
         let [n, l, d] = w.shape();
         if d != c.w_dim || (l != 1 && l != c.num_ws()) {
@@ -141,35 +205,6 @@ impl StyleGan2Generator {
             };
             self.net.synthesize(&ws, noise)
         })
-    }
-}
-
-impl Generator for StyleGan2Generator {
-    fn info(&self) -> GeneratorInfo {
-        let c = self.net.config();
-        GeneratorInfo {
-            latent_dim: c.w_dim,
-            latent_layers: c.num_ws(),
-            channels: c.channels,
-            height: c.resolution,
-            width: c.resolution,
-            backend: backend(&self.options.device, &self.device),
-        }
-    }
-
-    fn sample(&mut self, n: usize, seed: u64) -> Result<LatentCodes> {
-        let w = file::sample_w(&self.net, n, seed)
-            .and_then(|w| self.net.truncate(&w, f64::from(self.options.truncation)))
-            .and_then(|w| w.flatten_all()?.to_vec1::<f32>())
-            .map_err(fail)?;
-        LatentCodes::new([n, 1, self.net.config().w_dim], w)
-    }
-
-    fn synthesize(&mut self, w: &LatentCodes) -> Result<Images> {
-        let mut data = self.network_images(w)?;
-        data.iter_mut().for_each(|v| *v = 0.5 * *v + 0.5);
-        let c = self.net.config();
-        Images::new([w.len(), c.channels, c.resolution, c.resolution], data)
     }
 }
 

@@ -139,7 +139,8 @@ pub fn generate(a: &Generate) -> crate::Done {
         NoiseChoice::Const => NoiseMode::Const,
         NoiseChoice::None => NoiseMode::None,
     };
-    let options = GeneratorOptions { device: a.device.clone(), truncation: a.truncation, noise };
+    let options =
+        GeneratorOptions { device: a.device.clone(), truncation: a.truncation, noise, ..Default::default() };
     let mut g = StyleGan2Generator::load(&a.model, &options).map_err(usage)?;
     let info = g.info();
     let mut source = match &a.codes {
@@ -186,7 +187,7 @@ pub fn generate(a: &Generate) -> crate::Done {
         for from in (0..n).step_by(usize::from(a.batch)) {
             let to = (from + usize::from(a.batch)).min(n);
             let batch = source.codes(&mut g, from, to).and_then(|codes| {
-                let images = g.network_images(&codes)?;
+                let images = g.synthesize_raw(&codes)?;
                 Ok(Batch { names: source.names(from, to), codes, images })
             });
             match batch {

@@ -3,7 +3,7 @@
 use super::{Ambient, Made, decode};
 use crate::manifest::ComponentSpec;
 use serde::Deserialize;
-use shiftlens_api::{Encoder, Error, Generator, Result};
+use shiftlens_api::{Encoder, Error, Generator, GeneratorInfo, Result};
 use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Encoder, StyleGan2Generator};
 use std::path::Path;
 
@@ -14,6 +14,8 @@ struct GeneratorParams {
     /// Truncation ψ of sampled codes: 1 samples as in training, less stays nearer to the mean.
     #[serde(default = "one")]
     truncation: f32,
+    /// Index of the class to sample, of a class-conditional network; without it classes are drawn evenly.
+    class: Option<usize>,
 }
 
 fn one() -> f32 {
@@ -41,10 +43,18 @@ pub(super) fn check_generator(spec: &ComponentSpec) -> Result<()> {
 }
 
 pub(super) fn generator(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Generator>> {
-    let truncation = generator_params(spec)?.truncation;
-    let options = GeneratorOptions { device: spec.device.clone(), truncation, ..Default::default() };
-    let g = StyleGan2Generator::load(path(spec)?, &options)?;
-    let backend = g.info().backend;
+    let GeneratorParams { truncation, class } = generator_params(spec)?;
+    // No cutoff: a study's direction lives where its encoder's codes do.
+    let options = GeneratorOptions { device: spec.device.clone(), truncation, class, ..Default::default() };
+    let path = path(spec)?;
+    let g = StyleGan2Generator::load(path, &options)?;
+    let GeneratorInfo { backend, channels, .. } = g.info();
+    if ![1, 3].contains(&channels) {
+        return Err(Error::Unsupported(format!(
+            "{}: images of {channels} channels; explanations need grey or RGB",
+            path.display()
+        )));
+    }
     Ok(Made { component: Box::new(g), backend, remarks: Vec::new() })
 }
 

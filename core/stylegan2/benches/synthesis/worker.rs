@@ -31,7 +31,7 @@ impl Contender {
     /// Images in network range, flattened.
     fn images(&mut self, codes: &LatentCodes) -> Outcome<Vec<f32>> {
         match self {
-            Self::Ours(g) => Ok(g.network_images(codes)?),
+            Self::Ours(g) => Ok(g.synthesize_raw(codes)?),
             Self::Candle(s) => {
                 let ws = Tensor::from_slice(codes.as_slice(), codes.shape().as_slice(), &Device::Cpu)?;
                 Ok(s.forward(&ws)?.flatten_all()?.to_vec1()?)
