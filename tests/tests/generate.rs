@@ -135,6 +135,13 @@ fn truncation_and_noise_do_what_they_say() {
     assert!(a == b, "psi 0 leaves the mean image alone");
     let (c, d) = raw("all", &[]);
     assert!(largest(&c, &d) > 0.1 && largest(&a, &c) > 0.1);
+    // Three rows truncated to the mean, and the others those of the seed.
+    let cut = ["--truncation", "0", "--truncation-cutoff", "3", "--save-codes", "cut_w.safetensors"];
+    let (f, _) = raw("cut", &cut);
+    assert!(largest(&f, &a) > 1e-2 && largest(&f, &c) > 1e-2);
+    let w = tensor(at, "cut_w.safetensors", "w", &[2, 10, 64]);
+    let row = |i: usize, l: usize| &w[(i * 10 + l) * 64..][..64];
+    assert!(row(0, 0) == row(1, 2) && row(0, 3) == row(0, 9) && row(0, 3) != row(1, 3));
     let (e, _) = raw("none", &["--noise", "none"]);
     let off = largest(&c, &e);
     assert!(off > 1e-3, "noise changes nothing: {off:e}");
@@ -244,6 +251,8 @@ fn bad_input_is_named_and_leaves_nothing() {
     usage(&["--batch", "0"], &["--batch", "1..=1024"]);
     usage(&["--noise", "random"], &["const", "none"]);
     usage(&["--truncation", "3"], &["truncation 3", "0 to 2"]);
+    usage(&["--truncation-cutoff", "3"], &["--truncation"]);
+    usage(&["--class", "0"], &["class", "not class-conditional"]);
     usage(&["--device", "gpu"], &["device \"gpu\"", "cpu"]);
     usage(&["--codes", "good.safetensors", "--raw", "good.safetensors"], &["--raw", "written over"]);
     usage(&["--raw", "a.safetensors", "--save-codes", "a.safetensors"], &["both name a.safetensors"]);

@@ -29,6 +29,7 @@ Tasks of the Shiftlens workspace: cargo xtask TASK
             --python PYTHON   which Python (default: python3)
             --quick           the smallest network, three rounds
             --memory          instead: peak memory of one synthesis
+            --series          instead: series of one image against their codes synthesised together
             --generate        instead: the rate of `shiftlens generate` against the bare engine's
             --network, --batch, --threads, --contenders, --rounds, --verbose   see core/stylegan2/benches/synthesis
   tidy    the rules of core/ARCHITECTURE.md that can be checked mechanically

@@ -4,6 +4,7 @@
 //! and images written as they come: no more than three batches are in memory.
 
 mod codes;
+mod engine;
 mod output;
 mod seeds;
 
@@ -11,33 +12,40 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use clap::{Args, ValueEnum};
 use codes::CodesFile;
+use engine::Engine;
 use output::{Sink, TensorFile};
 use seeds::Seeds;
-use shiftlens_api::{Error, Generator, LatentCodes, Monitor, Result};
-use shiftlens_stylegan2::{GeneratorOptions, NoiseMode, StyleGan2Generator};
+use shiftlens_api::{Error, LatentCodes, Monitor, Result};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Instant;
 
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// A generator written by `shiftlens train generator` or `shiftlens import`
+    /// A generator written by `shiftlens train generator` or `shiftlens import`, or a study's manifest (.toml), whose
+    /// [generator] may be of any kind
     model: PathBuf,
     /// Which images: a number, a range or a list, as in 0-99 or 3,7,20-29; one seed is one image
     #[arg(long, default_value = "0-15", value_parser = seeds::parse)]
     seeds: Seeds,
     /// Instead of seeds: a safetensors file whose tensor `w` holds codes, [N, D] or [N, L, D] for W+
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "truncation"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "truncation", "class"])]
     codes: Option<PathBuf>,
-    /// psi of the truncation trick: 1 keeps all of W, 0 only its mean
-    #[arg(long, default_value_t = 1.0)]
-    truncation: f32,
-    /// Noise inputs: the pictures stored with the network, or none
-    #[arg(long, value_enum, default_value_t = NoiseChoice::Const)]
-    noise: NoiseChoice,
-    /// cpu, or cuda:0
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    /// psi of the truncation trick: 1, the default, keeps all of W, 0 only its mean
+    #[arg(long)]
+    truncation: Option<f32>,
+    /// Truncate only so many style inputs, from the coarsest on; the codes are then of W+
+    #[arg(long, value_name = "ROWS", requires = "truncation")]
+    truncation_cutoff: Option<usize>,
+    /// Class of the images, by index, of a class-conditional network; without it each seed draws its own
+    #[arg(long, value_name = "INDEX")]
+    class: Option<usize>,
+    /// Noise inputs: the pictures stored with the network, the default, or none
+    #[arg(long, value_enum)]
+    noise: Option<NoiseChoice>,
+    /// cpu, the default, or cuda:0
+    #[arg(long)]
+    device: Option<String>,
     /// Images synthesised together
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch: u16,
@@ -72,19 +80,16 @@ impl Source {
             Self::File(f) => f.len(),
         }
     }
-    /// Rows of a code.
-    fn rows(&self) -> usize {
+    /// Rows of a code, of W or W+.
+    fn rows(&self, g: &mut Engine) -> Result<usize> {
         match self {
-            Self::Seeds(_) => 1,
-            Self::File(f) => f.rows(),
+            Self::Seeds(seeds) => Ok(g.sample(&seeds[..1])?.shape()[1]),
+            Self::File(f) => Ok(f.rows()),
         }
     }
-    fn codes(&mut self, g: &mut StyleGan2Generator, from: usize, to: usize) -> Result<LatentCodes> {
+    fn codes(&mut self, g: &mut Engine, from: usize, to: usize) -> Result<LatentCodes> {
         match self {
-            Self::Seeds(seeds) => {
-                let codes = seeds[from..to].iter().map(|s| g.sample(1, *s)).collect::<Result<Vec<_>>>()?;
-                LatentCodes::concat(&codes)
-            }
+            Self::Seeds(seeds) => g.sample(&seeds[from..to]),
             Self::File(f) => f.read(from, to),
         }
     }
@@ -135,13 +140,7 @@ struct Batch {
 pub fn generate(a: &Generate) -> crate::Done {
     check_places(a)?;
     let usage = |e: Error| Failure::Usage(e.to_string());
-    let noise = match a.noise {
-        NoiseChoice::Const => NoiseMode::Const,
-        NoiseChoice::None => NoiseMode::None,
-    };
-    let options =
-        GeneratorOptions { device: a.device.clone(), truncation: a.truncation, noise, ..Default::default() };
-    let mut g = StyleGan2Generator::load(&a.model, &options).map_err(usage)?;
+    let mut g = Engine::open(a)?;
     let info = g.info();
     let mut source = match &a.codes {
         Some(path) => Source::File(CodesFile::open(path, &info).map_err(usage)?),
@@ -150,6 +149,13 @@ pub fn generate(a: &Generate) -> crate::Done {
     let n = source.len();
     let size = [info.channels, info.height, info.width];
     let mut sink = match &a.raw {
+        None if ![1, 3].contains(&info.channels) => {
+            let message = format!(
+                "images of {} channels: pictures are grey or RGB; write them by --raw",
+                info.channels
+            );
+            return Err(Failure::Usage(message));
+        }
         None => {
             std::fs::create_dir_all(&a.out).map_err(|e| Error::io(&a.out, e))?;
             Sink::Pictures(a.out.clone())
@@ -162,7 +168,7 @@ pub fn generate(a: &Generate) -> crate::Done {
     let mut kept = match &a.save_codes {
         None => None,
         Some(path) => {
-            let (rows, d) = (source.rows(), info.latent_dim);
+            let (rows, d) = (source.rows(&mut g)?, info.latent_dim);
             let shape = if rows == 1 { vec![n, d] } else { vec![n, rows, d] };
             Some(TensorFile::create(path, codes::TENSOR, &shape, &[("program", facts())])?)
         }
@@ -187,7 +193,7 @@ pub fn generate(a: &Generate) -> crate::Done {
         for from in (0..n).step_by(usize::from(a.batch)) {
             let to = (from + usize::from(a.batch)).min(n);
             let batch = source.codes(&mut g, from, to).and_then(|codes| {
-                let images = g.synthesize_raw(&codes)?;
+                let images = g.images(&codes)?;
                 Ok(Batch { names: source.names(from, to), codes, images })
             });
             match batch {

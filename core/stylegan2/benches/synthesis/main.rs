@@ -12,7 +12,8 @@
 //! Before anything is timed, all images are compared. In each round the machine's peak is measured too, by threads that do
 //! nothing but multiply and add in registers.
 //!
-//! Instead, `--memory` tells the peak memory of one synthesis, and `--generate PROGRAM` how near the rate of
+//! Instead, `--memory` tells the peak memory of one synthesis, `--series` what a series of one image costs against its codes
+//! synthesised together, for edits of all style inputs and of the later ones, and `--generate PROGRAM` how near the rate of
 //! `PROGRAM generate` comes to that of the bare engine.
 
 mod candle;
@@ -177,6 +178,44 @@ fn memory(o: &Options, folder: &Path) -> Outcome {
     Ok(())
 }
 
+/// Milliseconds per image of a series of nine steps, in one call and as codes.
+fn series(o: &Options, folder: &Path) -> Outcome {
+    const STEPS: usize = 9;
+    println!(
+        "milliseconds per image, medians of {} rounds, series of {STEPS} steps\n{:<8} {:>7} {:>10} {:>10} {:>10} {:>13} \
+         {:>11}",
+        o.rounds, "network", "threads", "edited", "series", "codes", "codes/series", "difference"
+    );
+    for &resolution in &o.networks {
+        let path = prepare(resolution, folder)?;
+        let rows = network::config(resolution)?.num_ws();
+        for &threads in &o.threads {
+            let mut peer = Peer::start(o, options::CONTENDERS[0], threads, &path, folder)?;
+            for first in (0..rows).step_by(4).chain([rows - 1]) {
+                let edit = format!("{first}/{STEPS}");
+                let off: f32 = peer.ask("compare", &edit)?;
+                let (mut times, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
+                for round in 0..o.rounds {
+                    let mut now = [0.0; 2];
+                    for turn in 0..2 {
+                        let which = (turn + round) % 2;
+                        now[which] = peer.ask(["series", "single"][which], &edit)?;
+                    }
+                    times.iter_mut().zip(now).for_each(|(t, s): (_, f64)| t.push(1e3 * s / STEPS as f64));
+                    ratios.push(now[1] / now[0]);
+                }
+                let [whole, single] = times.map(median);
+                println!(
+                    "{resolution:<8} {threads:>7} {:>10} {whole:>10.1} {single:>10.1} {:>12.2}x {off:>11.0e}",
+                    format!("{first} to {}", rows - 1),
+                    median(ratios)
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Seconds that `generate` says it took, after loading, for `count` images.
 fn generate_once(program: &Path, network: &Path, more: &[&str], threads: usize) -> Outcome<f64> {
     let output = Command::new(program)
@@ -257,6 +296,7 @@ fn main() -> Outcome {
     match &o.generate {
         Some(program) => generate(&o, program, &folder),
         None if o.memory => memory(&o, &folder),
+        None if o.series => series(&o, &folder),
         None => compare(&o, &folder),
     }
 }

@@ -18,16 +18,10 @@ pub fn config(resolution: usize) -> Outcome<GeneratorConfig> {
         256 => (3, 32768),
         _ => return Err(format!("no network of {resolution} pixels; there are 64, 128 and 256").into()),
     };
-    Ok(GeneratorConfig {
-        resolution,
-        channels,
-        z_dim: 512,
-        w_dim: 512,
-        mapping_layers: 8,
-        channel_base,
-        channel_max: 512,
-        conv_clamp: None,
-    })
+    Ok(serde_json::from_value(serde_json::json!({
+        "resolution": resolution, "channels": channels, "z-dim": 512, "w-dim": 512, "mapping-layers": 8,
+        "channel-base": channel_base, "channel-max": 512,
+    }))?)
 }
 
 /// Writes the network as training begins with it, but for what would be 0 there and so would hide mistakes from the

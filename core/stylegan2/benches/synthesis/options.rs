@@ -17,6 +17,8 @@ pub struct Options {
     /// Shows what the Python processes say on stderr.
     pub verbose: bool,
     pub memory: bool,
+    /// Series against their codes one by one instead.
+    pub series: bool,
     /// The program whose `generate` is measured instead.
     pub generate: Option<PathBuf>,
 }
@@ -38,6 +40,7 @@ impl Options {
             rounds: 10,
             verbose: false,
             memory: false,
+            series: false,
             generate: None,
         };
         let mut args = args.filter(|a| a != "--bench");
@@ -46,6 +49,7 @@ impl Options {
                 "--quick" => (o.rounds, o.networks) = (3, vec![64]),
                 "--verbose" => o.verbose = true,
                 "--memory" => o.memory = true,
+                "--series" => o.series = true,
                 _ => {
                     let value = args.next().ok_or_else(|| format!("{key} needs a value, or is no option"))?;
                     match key.as_str() {

@@ -1,13 +1,15 @@
 //! A contender written in Rust, in a process of its own, for the size of the thread pools is a process's.
 //!
 //! It speaks as `peer.py` does, and knows besides: `stream COUNT/BATCH`, the seconds of so many images in such batches;
+//! `series FIRST/STEPS` and `single FIRST/STEPS`, the seconds of so many steps of one code edited from style input FIRST on,
+//! as one series and as codes that are synthesised together; `compare FIRST/STEPS`, the largest difference of the two;
 //! `peak THREADS`, the multiply-adds per second of that many threads that do nothing else; `products 1`, the multiply-adds
 //! of an image; `memory 1`, the largest resident size so far, in bytes.
 
 use crate::candle::Synthesis;
 use crate::{Outcome, network};
 use candle_core::{Device, Tensor};
-use shiftlens_api::{Generator, LatentCodes};
+use shiftlens_api::{Generator, Images, LatentCodes, Shift};
 use shiftlens_stylegan2::kernels::{Isa, peak};
 use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Generator, file};
 use std::io::{BufRead, Write};
@@ -38,6 +40,26 @@ impl Contender {
             }
         }
     }
+}
+
+/// Two numbers as in `8/3`.
+fn pair(text: &str) -> Outcome<(usize, usize)> {
+    let (a, b) = text.split_once('/').ok_or("expected two numbers as in 8/3")?;
+    Ok((a.parse()?, b.parse()?))
+}
+
+/// A series of the first code, moved along the second, as a series or as its codes.
+fn series(
+    g: &mut StyleGan2Generator,
+    codes: &LatentCodes,
+    (first, n): (usize, usize),
+    whole: bool,
+) -> Outcome<Images> {
+    let [_, rows, d] = codes.shape();
+    let w = LatentCodes::new([1, 1, d], codes.code(0)[..d].to_vec())?;
+    let steps: Vec<f32> = (0..n).map(|i| 0.1 * (i as f32 - n as f32 / 2.0)).collect();
+    let shift = Shift::new(&codes.code(1)[..d], &steps)?.within(Some(first..rows))?;
+    Ok(if whole { g.series(&w, &shift)? } else { g.synthesize(&shift.codes(&w, rows)?)? })
 }
 
 fn timed(work: impl FnOnce() -> Outcome) -> Outcome<f64> {
@@ -74,8 +96,7 @@ pub fn serve(name: &str, path: &Path, folder: &Path) -> Outcome {
         let (what, number) = line.split_once(' ').ok_or("expected a command and a number")?;
         let answer = match what {
             "stream" => {
-                let (count, batch) = number.split_once('/').ok_or("expected COUNT/BATCH")?;
-                let (count, batch): (usize, usize) = (count.parse()?, batch.parse()?);
+                let (count, batch) = pair(number)?;
                 timed(|| {
                     for from in (0..count).step_by(batch) {
                         contender.run(&codes.slice(0, batch.min(count - from)))?;
@@ -83,6 +104,18 @@ pub fn serve(name: &str, path: &Path, folder: &Path) -> Outcome {
                     Ok(())
                 })?
                 .to_string()
+            }
+            "series" | "single" | "compare" => {
+                let Contender::Ours(g) = &mut contender else { return Err("no series".into()) };
+                let edit = pair(number)?;
+                match what {
+                    "compare" => {
+                        let (a, b) = (series(g, &codes, edit, true)?, series(g, &codes, edit, false)?);
+                        let off = a.as_slice().iter().zip(b.as_slice()).map(|(a, b)| (a - b).abs());
+                        off.fold(0f32, f32::max).to_string()
+                    }
+                    _ => timed(|| series(g, &codes, edit, what == "series").map(|_| ()))?.to_string(),
+                }
             }
             "peak" => {
                 let time = Duration::from_millis(100);
