@@ -76,6 +76,20 @@ fn a_series_is_its_images_for_every_range_of_layers() {
 }
 
 #[test]
+fn the_codes_of_seeds_are_those_of_one_sample_each() {
+    let mut g = generator(1, NoiseMode::Const);
+    let seeds = [7, 0, 7, u64::MAX];
+    let together = g.sample_seeds(&seeds).unwrap();
+    assert_eq!(together.shape(), [4, 1, D]);
+    for (i, seed) in seeds.into_iter().enumerate() {
+        let alone = g.sample(1, seed).unwrap();
+        let off = together.code(i).iter().zip(alone.code(0)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off < 1e-5, "seed {seed}: {off:e}");
+    }
+    assert_ne!(together.code(0), together.code(1));
+}
+
+#[test]
 fn directions_of_w_plus_and_odd_numbers_of_steps_are_served() {
     let mut rng = Rng::new(2, 0);
     let mut g = generator(1, NoiseMode::Const);

@@ -74,12 +74,13 @@ impl Engine {
     /// # Errors
     /// If the component fails.
     pub fn sample(&mut self, seeds: &[u64]) -> Result<LatentCodes> {
-        let g: &mut dyn Generator = match self {
-            Self::Network(g) => &mut **g,
-            Self::Study(g) => &mut **g,
-        };
-        let codes = seeds.iter().map(|s| g.sample(1, *s)).collect::<Result<Vec<_>>>()?;
-        LatentCodes::concat(&codes)
+        match self {
+            Self::Network(g) => g.sample_seeds(seeds),
+            Self::Study(g) => {
+                let codes = seeds.iter().map(|s| g.sample(1, *s)).collect::<Result<Vec<_>>>()?;
+                LatentCodes::concat(&codes)
+            }
+        }
     }
 
     /// Images `[N, C, H, W]` flattened, black at -1 and white at 1; those of a study are within that range.

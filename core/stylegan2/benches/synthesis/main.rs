@@ -6,7 +6,7 @@
 //!
 //! * `shiftlens`: [`shiftlens_stylegan2::StyleGan2Generator`] on codes of W+, as a study runs it;
 //! * `candle`: the same network in candle's own operations (`candle.rs`);
-//! * `torch`: a lean module in PyTorch's inference mode, the fastest of several ways to write it (`peer.py`);
+//! * `torch`: a lean module in PyTorch's inference mode, the fastest of eight ways to write it (`peer.py`);
 //! * `onnx`: ONNX Runtime on the graphs exported from that module, the fastest of them.
 //!
 //! Before anything is timed, all images are compared. In each round the machine's peak is measured too, by threads that do
@@ -29,6 +29,10 @@ use std::process::Command;
 use std::time::Duration;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+/// The program's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runtimes let their threads spin for a while after a call, OpenMP's for 200 ms; the next contender waits for them.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -79,8 +83,7 @@ fn check(peers: &mut [Peer], batch: usize, folder: &Path) -> Outcome<String> {
             continue;
         }
         let off = difference(&first, &images)?;
-        // Written so that NaN fails.
-        if !(off <= TOLERANCE) {
+        if off.is_nan() || off > TOLERANCE {
             return Err(format!("images of {} differ by {off:e} of their root mean square", peer.name).into());
         }
         said.push(match variant.as_str() {

@@ -154,16 +154,23 @@ class Synthesis(torch.nn.Module):
 
 
 class Variant:
-    def __init__(self, up, filter=None, last=False):
-        self.up, self.filter, self.last = up, filter, last
-        self.name = "-".join([up, *([filter] if filter else []), *(["channels-last"] if last else [])])
+    """One way to write the network: how it doubles and filters, the order of axes in memory, and whether TorchScript may
+    fold and prepack its weights."""
+
+    def __init__(self, up, filter=None, last=False, frozen=False):
+        self.up, self.filter, self.last, self.frozen = up, filter, last, frozen
+        words = [up, filter, "channels-last" if last else None, "frozen" if frozen else None]
+        self.name = "-".join(w for w in words if w)
 
 
-def torch_contender(config, tensors):
+def torch_contender(config, tensors, example):
     def make(variant):
-        model = Synthesis(config, tensors, variant).eval()
+        model = Synthesis(config, tensors, variant).eval().requires_grad_(False)
         if variant.last:
             model = model.to(memory_format=torch.channels_last)
+        if variant.frozen:
+            model = torch.jit.freeze(torch.jit.trace(model, torch.from_numpy(example)))
+            model = torch.jit.optimize_for_inference(model)
 
         def run(ws):
             with torch.inference_mode():
@@ -173,6 +180,7 @@ def torch_contender(config, tensors):
 
     variants = [Variant("transpose", f, last) for f, last in itertools.product(("plane", "axes"), (False, True))]
     variants += [Variant("transpose", "adds", True), Variant("phases")]
+    variants += [Variant("transpose", "plane", frozen=True), Variant("transpose", "axes", True, frozen=True)]
     return [(v.name, lambda v=v: make(v)) for v in variants]
 
 
@@ -216,41 +224,38 @@ def main():
     rows = 2 * (config["resolution"].bit_length() - 1) - 2
     codes = np.fromfile(os.path.join(folder, "codes.f32"), np.float32).reshape(-1, rows, config["w-dim"])
     if contender == "torch":
-        variants, version = torch_contender(config, tensors), torch.__version__
+        variants, version = torch_contender(config, tensors, codes[:1]), torch.__version__
     else:
         import onnxruntime
 
         variants, version = onnx_contender(config, tensors, folder, threads), onnxruntime.__version__
-    models, chosen = {}, {}
+    chosen = {}
     print("ready", version, flush=True)
     for line in sys.stdin:
         what, batch = line.split()
         ws = codes[: int(batch)]
         if what == "prepare":
-            seconds = {}
-            for name, make in variants:
-                run = models.get(name) or make()
+            models = {name: make() for name, make in variants}
+            # TorchScript optimises at the second call.
+            for run in [*models.values()] * 2:
                 run(ws)
-                times = []
-                for _ in range(3):
+            seconds = {name: float("inf") for name in models}
+            # In turns, so that what slows the machine down slows all of them down.
+            for _ in range(3):
+                for name, run in models.items():
                     start = time.perf_counter()
                     run(ws)
-                    times.append(time.perf_counter() - start)
-                seconds[name] = min(times)
-                models[name] = run
-                # Only the best of this batch and the last stays in memory.
-                best = min(seconds, key=seconds.get)
-                for other in [n for n in models if n not in (best, *chosen.values())]:
-                    del models[other]
-            chosen[batch] = best
-            print(best, {k: round(1e3 * v / len(ws), 1) for k, v in seconds.items()}, file=sys.stderr)
+                    seconds[name] = min(seconds[name], time.perf_counter() - start)
+            best = min(seconds, key=seconds.get)
+            chosen[batch] = models[best]
+            del models, run
+            print({k: round(1e3 * v / len(ws), 1) for k, v in seconds.items()}, file=sys.stderr)
             print(best, flush=True)
         elif what == "check":
-            images = models[chosen[batch]](ws)
-            images.astype(np.float32).tofile(os.path.join(folder, contender + ".f32"))
+            chosen[batch](ws).astype(np.float32).tofile(os.path.join(folder, contender + ".f32"))
             print("written", flush=True)
         else:
-            run = models[chosen[batch]]
+            run = chosen[batch]
             start = time.perf_counter()
             run(ws)
             print(time.perf_counter() - start, flush=True)
