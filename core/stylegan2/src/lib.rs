@@ -11,7 +11,7 @@ pub mod synth;
 pub mod train;
 pub mod weights;
 
-pub use model::{GeneratorOptions, StyleGan2Encoder, StyleGan2Generator, open_device};
+pub use model::{GeneratorOptions, NoiseMode, StyleGan2Encoder, StyleGan2Generator, open_device};
 
 /// Makes candle follow gradients through backward passes (see [`ops`]). Call it first thing in `main`, before other
 /// threads start: candle reads the setting once per thread.

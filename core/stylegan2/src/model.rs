@@ -3,6 +3,7 @@
 use crate::file;
 use crate::kernels::Isa;
 use crate::net::{EncoderNet, GeneratorConfig, GeneratorNet, Noise};
+use crate::rng::Rng;
 use crate::weights::Weights;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,17 @@ use std::path::Path;
 
 /// Images synthesised or encoded at once; more are worked on in turn.
 const BATCH: usize = 16;
+
+/// Noise inputs of a generator that is run, none of which draws anything: images are deterministic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoiseMode {
+    /// The pictures stored with the network.
+    #[default]
+    Const,
+    /// None.
+    None,
+}
 
 /// How to run a generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,11 +39,19 @@ pub struct GeneratorOptions {
     /// Index of the class of sampled codes, of a class-conditional network; without it each code's is drawn evenly
     /// from the seed.
     pub class: Option<usize>,
+    /// Noise inputs.
+    pub noise: NoiseMode,
 }
 
 impl Default for GeneratorOptions {
     fn default() -> Self {
-        Self { device: "cpu".into(), truncation: 1.0, truncation_cutoff: None, class: None }
+        Self {
+            device: "cpu".into(),
+            truncation: 1.0,
+            truncation_cutoff: None,
+            class: None,
+            noise: NoiseMode::Const,
+        }
     }
 }
 
@@ -125,23 +145,12 @@ impl Generator for StyleGan2Generator {
     }
 
     fn sample(&mut self, n: usize, seed: u64) -> Result<LatentCodes> {
-        let c = self.net.config();
-        let psi = f64::from(self.options.truncation);
-        // A cutoff that leaves no layer out is none.
-        let cutoff = self.options.truncation_cutoff.filter(|rows| *rows < c.num_ws() && psi != 1.0);
-        let draw = || {
-            let w = match self.options.class {
-                Some(class) => file::sample_w_of(&self.net, n, seed, class)?,
-                None => file::sample_w(&self.net, n, seed)?,
-            };
-            let w = match cutoff {
-                Some(rows) => self.net.truncate_first(&self.net.broadcast(&w)?, psi, rows)?,
-                None => self.net.truncate(&w, psi)?,
-            };
-            w.flatten_all()?.to_vec1::<f32>()
+        let z = Rng::new(seed, 0).normals(n * self.net.config().z_dim);
+        let classes = match self.options.class {
+            Some(class) => vec![class; n],
+            None => file::draw_classes(&self.net, n, &mut Rng::new(seed, 1)),
         };
-        let rows = if cutoff.is_some() { c.num_ws() } else { 1 };
-        LatentCodes::new([n, rows, c.w_dim], draw().map_err(fail)?)
+        self.codes(z, &classes)
     }
 
     fn synthesize(&mut self, w: &LatentCodes) -> Result<Images> {
@@ -161,6 +170,42 @@ impl Generator for StyleGan2Generator {
 }
 
 impl StyleGan2Generator {
+    /// One code for each seed, `[N, 1 or L, D]`: that of `sample(1, seed)` but for rounding. The mapping network reads
+    /// its weights once for all, where so many calls would read them again.
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub fn sample_seeds(&self, seeds: &[u64]) -> Result<LatentCodes> {
+        let z_dim = self.net.config().z_dim;
+        let (mut z, mut classes) = (Vec::with_capacity(seeds.len() * z_dim), Vec::new());
+        for &seed in seeds {
+            z.extend(Rng::new(seed, 0).normals(z_dim));
+            match self.options.class {
+                Some(class) => classes.push(class),
+                None => classes.extend(file::draw_classes(&self.net, 1, &mut Rng::new(seed, 1))),
+            }
+        }
+        self.codes(z, &classes)
+    }
+
+    /// z, row-major, and their classes to codes, truncated as the options say.
+    fn codes(&self, z: Vec<f32>, classes: &[usize]) -> Result<LatentCodes> {
+        let c = self.net.config();
+        let psi = f64::from(self.options.truncation);
+        // A cutoff that leaves no layer out is none.
+        let cutoff = self.options.truncation_cutoff.filter(|rows| *rows < c.num_ws() && psi != 1.0);
+        let map = || {
+            let w = file::map_classes(&self.net, z, classes)?;
+            let w = match cutoff {
+                Some(rows) => self.net.truncate_first(&self.net.broadcast(&w)?, psi, rows)?,
+                None => self.net.truncate(&w, psi)?,
+            };
+            Ok((w.dim(0)?, w.flatten_all()?.to_vec1::<f32>()?))
+        };
+        let (n, values) = map().map_err(fail)?;
+        LatentCodes::new([n, if cutoff.is_some() { c.num_ws() } else { 1 }, c.w_dim], values)
+    }
+
     /// G(w) in network range, about -1 to 1 and not clamped, `[N, C, R, R]` row-major, for codes of W (`[N, 1, D]`) or
     /// W+ (`[N, L, D]`); of any number of channels.
     ///
@@ -180,7 +225,11 @@ impl StyleGan2Generator {
             let codes = w.slice(from, to);
             let ws = Tensor::from_slice(codes.as_slice(), (to - from, l, d), &self.device)?;
             let ws = if l == 1 { self.net.broadcast(&ws.squeeze(1)?)? } else { ws };
-            self.net.synthesize(&ws, Noise::Constant)
+            let noise = match self.options.noise {
+                NoiseMode::Const => Noise::Constant,
+                NoiseMode::None => Noise::Zero,
+            };
+            self.net.synthesize(&ws, noise)
         })
     }
 }

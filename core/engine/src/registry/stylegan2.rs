@@ -42,6 +42,7 @@ fn generator_options(spec: &ComponentSpec) -> Result<GeneratorOptions> {
         // A study's direction lives where its encoder's codes do: no layer is left out.
         truncation_cutoff: None,
         class: class.transpose()?,
+        ..GeneratorOptions::default()
     })
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod fast;
 pub mod gemm;
 pub(crate) mod image;
 pub(crate) mod panels;
+pub mod peak;
 mod simd;
 pub(crate) mod team;
 pub(crate) mod tiles;
