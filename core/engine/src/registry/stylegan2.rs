@@ -4,7 +4,7 @@ use super::{Ambient, Made, decode};
 use crate::manifest::ComponentSpec;
 use serde::Deserialize;
 use shiftlens_api::{Encoder, Error, Generator, Result};
-use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Encoder, StyleGan2Generator};
+use shiftlens_stylegan2::{GeneratorOptions, Precision, StyleGan2Encoder, StyleGan2Generator};
 use std::path::Path;
 
 /// `params` of `kind = "stylegan2"`.
@@ -14,6 +14,8 @@ struct GeneratorParams {
     /// Truncation ψ of sampled codes: 1 samples as in training, less stays nearer to the mean.
     #[serde(default = "one")]
     truncation: f32,
+    #[serde(default)]
+    precision: Precision,
 }
 
 fn one() -> f32 {
@@ -22,7 +24,10 @@ fn one() -> f32 {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EncoderParams {}
+struct EncoderParams {
+    #[serde(default)]
+    precision: Precision,
+}
 
 fn generator_params(spec: &ComponentSpec) -> Result<GeneratorParams> {
     let p: GeneratorParams = decode(&spec.params)?;
@@ -41,9 +46,9 @@ pub(super) fn check_generator(spec: &ComponentSpec) -> Result<()> {
 }
 
 pub(super) fn generator(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Generator>> {
-    let options =
-        GeneratorOptions { device: spec.device.clone(), truncation: generator_params(spec)?.truncation };
-    let g = StyleGan2Generator::load(path(spec)?, &options)?;
+    let p = generator_params(spec)?;
+    let options = GeneratorOptions { device: spec.device.clone(), truncation: p.truncation };
+    let g = StyleGan2Generator::load(path(spec)?, &options)?.with_precision(p.precision)?;
     let backend = g.info().backend;
     Ok(Made { component: Box::new(g), backend, remarks: Vec::new() })
 }
@@ -53,6 +58,8 @@ pub(super) fn check_encoder(spec: &ComponentSpec) -> Result<()> {
 }
 
 pub(super) fn encoder(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Encoder>> {
-    let e = StyleGan2Encoder::load(path(spec)?, &spec.device)?;
-    Ok(Made { component: Box::new(e), backend: spec.device.clone(), remarks: Vec::new() })
+    let p: EncoderParams = decode(&spec.params)?;
+    let e = StyleGan2Encoder::load(path(spec)?, &spec.device)?.with_precision(p.precision)?;
+    let backend = e.backend();
+    Ok(Made { component: Box::new(e), backend, remarks: Vec::new() })
 }

@@ -150,7 +150,7 @@ impl GeneratorNet {
             Noise::Zero => layer.forward(x, w, &LayerNoise::Zero),
             Noise::Constant => layer.forward(x, w, &LayerNoise::Constant),
             Noise::Random(rng) => {
-                let e = Tensor::from_vec(rng.normals(n * r * r), (n, 1, r, r), x.device())?;
+                let e = rng.tensor(&[n, 1, r, r], x.device())?;
                 layer.forward(x, w, &LayerNoise::Given(&e))
             }
         };
