@@ -50,6 +50,10 @@ struct Rates {
 const EPSILON: f64 = 1e-8;
 
 impl Adam {
+    /// Zero moments for `vars`, with the decays of both moments.
+    ///
+    /// # Errors
+    /// If candle fails.
     pub fn new(vars: Vec<(String, Var)>, betas: (f64, f64)) -> Result<Self> {
         let host = vars.iter().all(|(_, v)| v.device().is_cpu());
         Self::with_moments(vars, betas, host)
@@ -99,6 +103,9 @@ impl Adam {
     }
 
     /// Adds the state to a checkpoint under `prefix`.
+    ///
+    /// # Errors
+    /// If candle fails.
     pub fn save(&self, prefix: &str, out: &mut BTreeMap<String, Tensor>) -> Result<()> {
         let cpu = Device::Cpu;
         let (m, v) = match &self.moments {
@@ -117,6 +124,9 @@ impl Adam {
     }
 
     /// Takes the state from a checkpoint.
+    ///
+    /// # Errors
+    /// If a moment is missing or of another size.
     pub fn restore(&mut self, prefix: &str, from: &HashMap<String, Tensor>) -> Result<()> {
         let get = |name: String| match from.get(&name) {
             Some(t) => Ok(t),

@@ -12,6 +12,7 @@ mod manifest;
 mod session;
 mod sheet;
 
+pub use adam::Adam;
 pub use data::Dataset;
 pub use encoder::{EncoderReport, train_encoder};
 pub use gan::{GeneratorReport, train_generator};
