@@ -6,7 +6,7 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use shiftlens_api::{Generator, Silent};
 use shiftlens_stylegan2::net::{Discriminator, DiscriminatorConfig, GeneratorConfig, GeneratorNet, Noise};
-use shiftlens_stylegan2::ops::{self, Activation, Precision};
+use shiftlens_stylegan2::ops::{self, Activation, Gather, Precision};
 use shiftlens_stylegan2::rng::Rng;
 use shiftlens_stylegan2::train::{EncoderManifest, GeneratorManifest, train_encoder, train_generator};
 use shiftlens_stylegan2::weights::Weights;
@@ -52,6 +52,12 @@ fn filter(x: &Tensor, up: usize, down: usize, (before, after): (usize, usize), g
 
 #[test]
 fn values_are_those_of_candles_own_operations() {
+    for way in [Gather::Auto, Gather::Windows, Gather::Shifts] {
+        ops::with_gather(way, values_are_candles);
+    }
+}
+
+fn values_are_candles() {
     let check =
         |what: &str, a: Result<Tensor>, b: Result<Tensor>| close(what, &a.unwrap(), &b.unwrap(), 1e-7);
     let (x, w) = (random(&[2, 3, 6, 8], 1), random(&[5, 3, 3, 3], 2));
@@ -129,6 +135,12 @@ fn differences(what: &str, f: Function<'_>, at: &[Tensor]) {
 
 #[test]
 fn gradients_of_both_orders_are_finite_differences() {
+    for way in [Gather::Windows, Gather::Shifts] {
+        ops::with_gather(way, gradients_are_differences);
+    }
+}
+
+fn gradients_are_differences() {
     let (x, w) = (random(&[2, 3, 4, 6], 1), random(&[4, 3, 3, 3], 2));
     differences("conv2d", &|t| ops::conv2d(&t[0], &t[1]), &[x.clone(), w.clone()]);
     differences("1x1", &|t| ops::conv2d(&t[0], &t[1]), &[x.clone(), random(&[4, 3, 1, 1], 3)]);
@@ -231,7 +243,7 @@ fn r1(io: &HashMap<String, Tensor>) -> (Tensor, Tensor, Vec<(String, Tensor)>) {
 fn discriminator_and_r1_match_the_reference_and_our_kernels() {
     shiftlens_stylegan2::enable_second_order();
     let io = fixture("g32_io.safetensors");
-    let (logits, penalty, grads) = ops::composed(|| r1(&io));
+    let (logits, penalty, grads) = ops::composed(|| ops::with_gather(Gather::Shifts, || r1(&io)));
     assert!(largest(&logits, &io["D_logits"]) < 1e-4);
     close("R1", &penalty, &io["D_r1_penalty"], 1e-4);
     let (_, _, native) = r1(&io);

@@ -8,6 +8,7 @@
 
 mod bench;
 mod check;
+mod layers;
 mod networks;
 
 use candle_core::Device;
@@ -21,32 +22,37 @@ const HELP: &str = "\
 device check [--device cuda:0]            every network and both trainers against the CPU and reference numbers
 device bench FOLDER [--device cuda:0]     against PyTorch, on the same weights; FOLDER gets weights and table.csv
              [--python python3] [--rounds 7] [--small]
+device layers [--device cuda:0]           single operations, timed
 ";
 
+enum Task {
+    Check,
+    Bench(bench::Options),
+    Layers,
+}
+
 struct Call {
-    bench: Option<bench::Options>,
+    task: Task,
     device: String,
 }
 
 fn parse(args: &[String]) -> Result<Call, String> {
     let (task, rest) = args.split_first().ok_or(HELP)?;
-    let mut call = Call { bench: None, device: "cuda:0".into() };
     let mut rest = rest.iter();
-    match task.as_str() {
-        "check" => {}
-        "bench" => {
-            let folder = rest.next().ok_or("bench: expected a folder")?;
-            call.bench = Some(bench::Options::new(folder.into()));
-        }
+    let kind = match task.as_str() {
+        "check" => Task::Check,
+        "layers" => Task::Layers,
+        "bench" => Task::Bench(bench::Options::new(rest.next().ok_or("bench: expected a folder")?.into())),
         other => return Err(format!("no task `{other}`\n{HELP}")),
-    }
+    };
+    let mut call = Call { task: kind, device: "cuda:0".into() };
     while let Some(name) = rest.next() {
         let mut value = || rest.next().cloned().ok_or(format!("{name} needs a value"));
-        match (name.as_str(), &mut call.bench) {
+        match (name.as_str(), &mut call.task) {
             ("--device", _) => call.device = value()?,
-            ("--python", Some(b)) => b.python = value()?,
-            ("--small", Some(b)) => b.small = true,
-            ("--rounds", Some(b)) => {
+            ("--python", Task::Bench(b)) => b.python = value()?,
+            ("--small", Task::Bench(b)) => b.small = true,
+            ("--rounds", Task::Bench(b)) => {
                 let text = value()?;
                 b.rounds = text
                     .parse()
@@ -83,9 +89,10 @@ fn main() -> ExitCode {
 }
 
 fn run(call: &Call, device: &Device) -> Done<bool> {
-    match &call.bench {
-        None => check::run(&call.device, device),
-        Some(options) => bench::run(options, &call.device, device),
+    match &call.task {
+        Task::Check => check::run(&call.device, device),
+        Task::Bench(options) => bench::run(options, &call.device, device),
+        Task::Layers => layers::run(device),
     }
 }
 

@@ -290,14 +290,15 @@ impl Activation {
         let high = f64::from(self.gain);
         (high, if self.leaky { high * f64::from(SLOPE) } else { high })
     }
-    /// `clamp(gain * act(v))` in candle's operations.
+    /// `clamp(gain * act(v))` in candle's operations, laid out flat: a number beside a tensor costs least there.
     fn compose(&self, v: &Tensor) -> Result<Tensor> {
         let (high, low) = self.slopes();
+        let v = v.flatten_all()?;
         let y = if self.leaky {
             // The gain is positive and the slope below 1, so the larger of both lines is the activation.
-            (v * high)?.maximum(&(v * low)?)?
+            (&v * high)?.maximum(&(&v * low)?)?
         } else if self.gain == 1.0 {
-            v.clone()
+            v
         } else {
             (v * high)?
         };
@@ -308,30 +309,34 @@ impl Activation {
     }
 }
 
-/// b `[C]` in the rank of x.
-fn per_channel(b: &Tensor, x: &Tensor) -> Result<Tensor> {
-    let mut dims = vec![1; x.rank()];
-    dims[1] = x.dim(1)?;
-    b.reshape(dims)
+/// x `[N, C, ..]` plus b `[C]`: `[N, C, rest]`.
+fn add_bias(x: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (n, c, inner) = split(x.dims())?;
+    // As few axes as can be, see [`super::portable`].
+    let b = b.reshape((1, c))?.broadcast_as((n, c))?.contiguous()?.reshape((n * c, 1))?;
+    x.contiguous()?.reshape((n * c, inner))?.broadcast_add(&b)?.reshape((n, c, inner))
 }
 
 impl Compose for BiasAct {
     fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
         let (x, b) = (&args[0], &args[1]);
-        self.0.compose(&x.broadcast_add(&per_channel(b, x)?)?)
+        self.0.compose(&add_bias(x, b)?)?.reshape(x.shape())
     }
 }
 
 impl Compose for NoiseBiasAct {
     fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
         let (x, b, e) = (&args[0], &args[1], &args[2]);
-        self.0.compose(&x.broadcast_add(&per_channel(b, x)?)?.broadcast_add(e)?)
+        let (n, _, h, w) = x.dims4()?;
+        let y = add_bias(x, b)?.broadcast_add(&e.contiguous()?.reshape((n, 1, h * w))?)?;
+        self.0.compose(&y)?.reshape(x.shape())
     }
 }
 
 impl Compose for ActGrad {
     fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
-        let (g, y) = (&args[0], &args[1]);
+        let shape = args[0].shape();
+        let (g, y) = (args[0].flatten_all()?, args[1].flatten_all()?);
         let (high, low) = self.0.slopes();
         let mut slope = None;
         if self.0.leaky {
@@ -347,7 +352,8 @@ impl Compose for ActGrad {
         match slope {
             Some(s) => g * s,
             None => g * high,
-        }
+        }?
+        .reshape(shape)
     }
 }
 

@@ -70,6 +70,11 @@ pub fn with_precision<R>(p: Precision, f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// True where convolutions are in bf16.
+pub(super) fn is_bf16() -> bool {
+    CURRENT.with(Cell::get) == Precision::Bf16
+}
+
 /// candle's switch for TF32 is one for the whole process, read when a product is launched.
 static SWITCH: Mutex<()> = Mutex::new(());
 
@@ -99,7 +104,7 @@ pub(super) fn convolution(
     w: &Tensor,
     f: impl FnOnce(&Tensor, &Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    if x.dtype() != DType::F32 || CURRENT.with(Cell::get) != Precision::Bf16 {
+    if x.dtype() != DType::F32 || !is_bf16() {
         return reduced(|| f(x, w));
     }
     let (x, w) = (x.to_dtype(DType::BF16)?, w.to_dtype(DType::BF16)?);

@@ -101,8 +101,10 @@ impl CustomOp2 for Dot {
 
 impl Compose for Scale {
     fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
-        let (n, c) = args[1].dims2()?;
-        args[0].broadcast_mul(&args[1].reshape((n, c, 1, 1))?)
+        let (n, c, h, w) = args[0].dims4()?;
+        // As few axes as can be, see [`super::portable`].
+        let x = args[0].contiguous()?.reshape((n * c, h * w))?;
+        x.broadcast_mul(&args[1].reshape((n * c, 1))?)?.reshape((n, c, h, w))
     }
 }
 

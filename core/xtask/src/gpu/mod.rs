@@ -115,6 +115,8 @@ pub fn build(options: &Options) -> Outcome {
 mod tests {
     use super::*;
 
+    const MODEL: &str = "examples/knee/generator.safetensors";
+
     fn parse(args: &[&str]) -> Outcome<Options> {
         Options::parse(&args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>())
     }
@@ -137,6 +139,32 @@ mod tests {
         ] {
             let failure = parse(args).unwrap_err();
             assert!(failure.message.contains(words) && failure.code == 2, "{failure:?}");
+        }
+    }
+
+    /// Needs what `cargo xtask cuda --wheels` leaves; says so where it is not there.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_programs_say_that_there_is_no_gpu() {
+        let stubs = wheels::folder().map(|f| f.join("lib").join("stubs"));
+        let built = crate::root().join("target").join("cuda").join("release");
+        let Some(stubs) = stubs.ok().filter(|s| s.join("libcuda.so.1").is_file() && built.is_dir()) else {
+            println!("skipped: `cargo xtask cuda --wheels` has not been run");
+            return;
+        };
+        for (program, args) in
+            [("examples/device", &["check"][..]), ("shiftlens", &["generate", MODEL, "--device", "cuda:0"])]
+        {
+            let mut command = std::process::Command::new(built.join(program));
+            let output = command
+                .args(args)
+                .current_dir(crate::root())
+                .env("LD_LIBRARY_PATH", &stubs)
+                .output()
+                .unwrap();
+            let message = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{program}: {message}");
+            assert!(message.contains("\"cuda:0\" cannot be opened"), "{program}: {message}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Stub libraries: what the linker needs where the libraries of a GPU's driver and of CUDA are not installed.
 //!
 //! The program is linked against them by their names, and finds the real ones on the machine where it runs. Started on
-//! the stubs themselves, every call fails, so the program says that it has no GPU.
+//! the stubs themselves (their folder in LD_LIBRARY_PATH), every call fails, so the program says that it has no GPU.
 
 use crate::setup::run;
 use crate::shell::cargo;
@@ -41,7 +41,7 @@ pub fn make(toolkit: &Path) -> Result<(), String> {
         if names.is_empty() {
             return Err(format!("{}: no function of {library} is declared", declarations.display()));
         }
-        compile(&names, &folder.join(format!("lib{library}.so")), at_run_time)?;
+        compile(&names, &folder, library, at_run_time)?;
     }
     std::fs::write(&stamp, "").map_err(|e| io(&stamp, e))
 }
@@ -50,6 +50,7 @@ pub fn make(toolkit: &Path) -> Result<(), String> {
 fn binding() -> Result<PathBuf, String> {
     let what = "cargo metadata";
     let output = cargo(&["metadata", "--locked", "--format-version", "1", "--all-features"])
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
         .output()
         .map_err(|e| format!("{what}: {e}"))?;
     if !output.status.success() {
@@ -90,20 +91,23 @@ fn functions(text: &str) -> Vec<String> {
     names
 }
 
-/// A shared library in which each of `names` returns [`NO_DEVICE`].
-fn compile(names: &[String], library: &Path, at_run_time: &str) -> Result<(), String> {
-    let source = library.with_extension("c");
+/// A shared library in `folder` in which each of `names` returns [`NO_DEVICE`], under the name that it has at run time
+/// and under the one that the linker looks for.
+fn compile(names: &[String], folder: &Path, library: &str, at_run_time: &str) -> Result<(), String> {
+    let io = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
+    let (source, made) = (folder.join(format!("{library}.c")), folder.join(at_run_time));
     let text: String = names.iter().map(|n| format!("int {n}(void) {{ return {NO_DEVICE}; }}\n")).collect();
-    std::fs::write(&source, text).map_err(|e| format!("{}: {e}", source.display()))?;
+    std::fs::write(&source, text).map_err(|e| io(&source, e))?;
     run(
         "the C compiler failed",
         Command::new("cc")
             .args(["-shared", "-fPIC"])
             .arg(format!("-Wl,-soname,{at_run_time}"))
             .arg("-o")
-            .args([library, &source]),
+            .args([&made, &source]),
     )?;
-    std::fs::remove_file(&source).map_err(|e| format!("{}: {e}", source.display()))
+    std::fs::remove_file(&source).map_err(|e| io(&source, e))?;
+    std::fs::copy(&made, folder.join(format!("lib{library}.so"))).map(drop).map_err(|e| io(&made, e))
 }
 
 #[cfg(test)]
@@ -148,13 +152,13 @@ extern "C" {
     fn a_program_on_a_stub_is_told_that_there_is_no_device() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        compile(&["cuInit".into(), "cuOther".into()], &at("libcuda.so"), "libcuda.so.1").unwrap();
+        compile(&["cuInit".into(), "cuOther".into()], folder.path(), "cuda", "libcuda.so.1").unwrap();
         std::fs::write(at("main.c"), "int cuInit(void); int main(void) { return cuInit(); }\n").unwrap();
         let mut cc = Command::new("cc");
         cc.arg("-o").args([at("main"), at("main.c")]).arg("-L").arg(folder.path()).arg("-lcuda");
         run("cc", &mut cc).unwrap();
         // It asks for the library by the name at run time.
-        std::fs::rename(at("libcuda.so"), at("libcuda.so.1")).unwrap();
+        std::fs::remove_file(at("libcuda.so")).unwrap();
         let status = Command::new(at("main")).env("LD_LIBRARY_PATH", folder.path()).status().unwrap();
         assert_eq!(status.code(), Some(i32::from(NO_DEVICE)));
     }

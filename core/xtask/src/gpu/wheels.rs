@@ -45,6 +45,11 @@ const WHEELS: [Pin; 5] = [
     ),
 ];
 
+/// Where the toolkit is once it has been downloaded.
+pub fn folder() -> Result<PathBuf, String> {
+    Ok(cache_folder()?.join("cuda").join(VERSION))
+}
+
 /// The toolkit's folder in the cache; downloaded unless it is there.
 pub fn toolkit() -> Result<PathBuf, String> {
     if (std::env::consts::OS, std::env::consts::ARCH) != ("linux", "x86_64") {
@@ -52,14 +57,13 @@ pub fn toolkit() -> Result<PathBuf, String> {
             "wheels are pinned for Linux on x86-64 only; install a CUDA toolkit and set CUDA_HOME".into()
         );
     }
-    let folder = cache_folder()?.join("cuda");
-    let home = folder.join(VERSION);
+    let home = folder()?;
     if home.join("bin").join("nvcc").is_file() {
         return Ok(home);
     }
     let io = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
     // Beside its place, so that the last step is a rename and a half toolkit is never found.
-    let work = folder.join(format!(".download-{}", std::process::id()));
+    let work = home.with_file_name(format!(".download-{}", std::process::id()));
     std::fs::create_dir_all(&work).map_err(|e| io(&work, e))?;
     let made = fill(&work).and_then(|kit| std::fs::rename(&kit, &home).map_err(|e| io(&home, e)));
     let _ = std::fs::remove_dir_all(&work);
