@@ -12,6 +12,7 @@ pub mod train;
 pub mod weights;
 
 pub use model::{GeneratorOptions, NoiseMode, StyleGan2Encoder, StyleGan2Generator, open_device};
+pub use ops::Precision;
 
 /// Makes candle follow gradients through backward passes (see [`ops`]). Call it first thing in `main`, before other
 /// threads start: candle reads the setting once per thread.

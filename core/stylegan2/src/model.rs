@@ -3,6 +3,7 @@
 use crate::file;
 use crate::kernels::Isa;
 use crate::net::{EncoderNet, GeneratorConfig, GeneratorNet, Noise};
+use crate::ops::{Precision, with_precision};
 use crate::rng::Rng;
 use crate::weights::Weights;
 use candle_core::{DType, Device, Tensor};
@@ -75,8 +76,16 @@ pub fn open_device(name: &str) -> Result<Device> {
         .map_err(|e| Error::Unsupported(format!("device \"{name}\" cannot be opened: {e}")))
 }
 
-fn backend(name: &str, device: &Device) -> String {
-    if device.is_cpu() { format!("cpu (candle, {} kernels)", Isa::detect().name()) } else { name.to_owned() }
+fn backend(name: &str, device: &Device, precision: Precision) -> String {
+    match device.is_cpu() {
+        true => format!("cpu (candle, {} kernels)", Isa::detect().name()),
+        false => format!("{name} (candle, {precision})"),
+    }
+}
+
+fn checked(p: Precision, device: &Device) -> Result<Precision> {
+    p.check(device).map_err(|e| Error::Invalid(e.to_string()))?;
+    Ok(p)
 }
 
 fn fail(e: candle_core::Error) -> Error {
@@ -98,6 +107,7 @@ pub struct StyleGan2Generator {
     net: GeneratorNet,
     device: Device,
     options: GeneratorOptions,
+    precision: Precision,
 }
 
 impl StyleGan2Generator {
@@ -122,7 +132,15 @@ impl StyleGan2Generator {
             _ => {}
         }
         let net = GeneratorNet::new(&config, &Weights::frozen(tensors, &device)).map_err(|e| refuse(&e))?;
-        Ok(Self { net, device, options: options.clone() })
+        Ok(Self { net, device, options: options.clone(), precision: Precision::F32 })
+    }
+
+    /// The same with convolutions in precision `p`, which is f32 otherwise.
+    ///
+    /// # Errors
+    /// If the device does not have it: the CPU computes in f32 only.
+    pub fn with_precision(self, p: Precision) -> Result<Self> {
+        Ok(Self { precision: checked(p, &self.device)?, ..self })
     }
 
     /// Sizes of the network.
@@ -140,7 +158,7 @@ impl Generator for StyleGan2Generator {
             channels: c.channels,
             height: c.resolution,
             width: c.resolution,
-            backend: backend(&self.options.device, &self.device),
+            backend: backend(&self.options.device, &self.device, self.precision),
         }
     }
 
@@ -229,7 +247,7 @@ impl StyleGan2Generator {
                 NoiseMode::Const => Noise::Constant,
                 NoiseMode::None => Noise::Zero,
             };
-            self.net.synthesize(&ws, noise)
+            with_precision(self.precision, || self.net.synthesize(&ws, noise))
         })
     }
 }
@@ -241,6 +259,8 @@ pub struct StyleGan2Encoder {
     resolution: usize,
     channels: usize,
     w_dim: usize,
+    name: String,
+    precision: Precision,
 }
 
 impl StyleGan2Encoder {
@@ -249,12 +269,25 @@ impl StyleGan2Encoder {
     /// # Errors
     /// If the file is missing or holds something else, or the device cannot be had.
     pub fn load(path: &Path, device: &str) -> Result<Self> {
-        let device = open_device(device)?;
+        let (name, device) = (device.to_owned(), open_device(device)?);
         let (config, tensors) = file::load_encoder(path)?;
         let invalid = |e: candle_core::Error| Error::Invalid(format!("{}: {e}", path.display()));
         let net = EncoderNet::new(&config, &Weights::frozen(tensors, &device)).map_err(invalid)?;
         let (resolution, channels, w_dim) = (config.resolution, config.channels, config.w_dim);
-        Ok(Self { net, device, resolution, channels, w_dim })
+        Ok(Self { net, device, resolution, channels, w_dim, name, precision: Precision::F32 })
+    }
+
+    /// The same with convolutions in precision `p`, which is f32 otherwise.
+    ///
+    /// # Errors
+    /// If the device does not have it: the CPU computes in f32 only.
+    pub fn with_precision(self, p: Precision) -> Result<Self> {
+        Ok(Self { precision: checked(p, &self.device)?, ..self })
+    }
+
+    /// Where it runs and on what.
+    pub fn backend(&self) -> String {
+        backend(&self.name, &self.device, self.precision)
     }
 
     /// D, size of w.
@@ -270,7 +303,7 @@ impl Encoder for StyleGan2Encoder {
         let data = batches(x.len(), |from, to| {
             let part = x.slice(from, to);
             let t = Tensor::from_slice(part.as_slice(), part.shape().as_slice(), &self.device)?;
-            self.net.forward(&t.affine(2.0, -1.0)?)
+            with_precision(self.precision, || self.net.forward(&t.affine(2.0, -1.0)?))
         })?;
         LatentCodes::new([x.len(), 1, self.w_dim], data)
     }

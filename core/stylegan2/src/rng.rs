@@ -1,5 +1,6 @@
 //! Random numbers that are the same everywhere: ChaCha with 8 rounds, normals by Box and Muller (1958).
 
+use candle_core::{Device, Result, Tensor};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -8,6 +9,8 @@ use rand_chacha::ChaCha8Rng;
 pub struct Rng {
     chacha: ChaCha8Rng,
     spare: Option<f32>,
+    /// The device's own generator has been seeded from this stream.
+    seeded: bool,
 }
 
 impl Rng {
@@ -15,7 +18,7 @@ impl Rng {
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut chacha = ChaCha8Rng::seed_from_u64(seed);
         chacha.set_stream(stream);
-        Self { chacha, spare: None }
+        Self { chacha, spare: None, seeded: false }
     }
     /// A standard normal number.
     pub fn normal(&mut self) -> f32 {
@@ -32,6 +35,22 @@ impl Rng {
     /// `n` standard normal numbers.
     pub fn normals(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.normal()).collect()
+    }
+    /// Standard normal numbers of `shape`. On the CPU they are those of [`Self::normals`]. A GPU draws them itself, from
+    /// a seed that this stream gives it, so that the noise of a training step does not cross the bus: other numbers
+    /// than on the CPU, but the same in every run.
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub fn tensor(&mut self, shape: &[usize], device: &Device) -> Result<Tensor> {
+        if device.is_cpu() {
+            return Tensor::from_vec(self.normals(shape.iter().product()), shape, device);
+        }
+        if !self.seeded {
+            device.set_seed(self.chacha.random())?;
+            self.seeded = true;
+        }
+        Tensor::randn(0f32, 1f32, shape, device)
     }
     /// An index below `n`.
     pub fn below(&mut self, n: usize) -> usize {

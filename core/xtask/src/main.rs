@@ -1,7 +1,8 @@
-//! Workspace tasks: `cargo xtask setup | demo | test | bench-gradcam | bench-synthesis | tidy`.
+//! Workspace tasks: `cargo xtask setup | demo | test | cuda | bench-gradcam | bench-synthesis | tidy`.
 
 mod bench;
 mod demo;
+mod gpu;
 mod setup;
 mod shell;
 mod suite;
@@ -19,6 +20,11 @@ Tasks of the Shiftlens workspace: cargo xtask TASK
             --limit N      at most N images, evenly spread over the folder
             --out DIR      the run's folder (default: runs/knee)
   test    format, lints, build, tests, doctests, tidiness: everything that must pass
+  cuda    the program and the device check for NVIDIA GPUs, in target/cuda; needs no GPU
+            --wheels         take the CUDA toolkit from PyPI (100 MB into the cache folder; Linux on x86-64) even
+                             where one is installed; where none is, that is done anyway
+            --capability N   oldest compute capability to run on, times ten (default: 80, Ampere)
+            --jobs N         compilers at once (default: one per core)
   bench-gradcam
           Grad-CAM against pytorch-grad-cam; the Python needs torch, torchvision, onnx and grad-cam
             --python PYTHON   which Python (default: python3)
@@ -48,6 +54,7 @@ fn main() -> ExitCode {
         }
         ("demo", options) => demo::Options::parse(options).and_then(|o| demo::demo(&o)),
         ("test", []) => suite::run(),
+        ("cuda", options) => gpu::Options::parse(options).and_then(|o| gpu::build(&o)),
         ("bench-gradcam", options) => bench::gradcam(options),
         ("bench-synthesis", options) => bench::synthesis(options),
         ("tidy", []) => tidy::report(&root()),

@@ -73,8 +73,8 @@ fn fetch() -> Result<String, String> {
         .iter()
         .find(|w| w.platform == platform)
         .ok_or_else(|| format!("there is no wheel for {platform}"))?;
-    let folder =
-        cache_folder().ok_or("no cache folder: neither XDG_CACHE_HOME nor HOME is an absolute path")?;
+    let folder = cache_folder()?;
+    let folder = folder.join("onnxruntime").join(VERSION);
     let target = folder.join(wheel.library);
     if sha256(&target).is_ok_and(|s| s == wheel.sha256) {
         return Ok(format!("already at {}", target.display()));
@@ -93,6 +93,28 @@ fn fetch() -> Result<String, String> {
 
 /// The checked library in `work`.
 fn download(wheel: &Wheel, work: &Path) -> Result<PathBuf, String> {
+    println!("ONNX Runtime {VERSION}: downloading the wheel by pip (24 MB)");
+    let pin = Pin { package: "onnxruntime", version: VERSION, tag: wheel.tag, sha256: wheel.wheel };
+    unpack(&pin, work)?;
+    let library = work.join("onnxruntime").join("capi").join(wheel.library);
+    check(&library, wheel.sha256)?;
+    Ok(library)
+}
+
+/// A wheel on PyPI that may not change.
+pub struct Pin {
+    /// The package.
+    pub package: &'static str,
+    /// Its release.
+    pub version: &'static str,
+    /// pip's `--platform`.
+    pub tag: &'static str,
+    /// sha256 of the wheel.
+    pub sha256: &'static str,
+}
+
+/// Downloads a wheel into `work`, checks it, and unpacks it there.
+pub fn unpack(pin: &Pin, work: &Path) -> Result<(), String> {
     let python = ["python3", "python"]
         .into_iter()
         .find(|p| works(Command::new(p).args(["-c", "import sys; sys.exit(sys.version_info[0] != 3)"])))
@@ -100,34 +122,30 @@ fn download(wheel: &Wheel, work: &Path) -> Result<PathBuf, String> {
     if !works(Command::new(python).args(["-m", "pip", "--version"])) {
         return Err(format!("{python} has no pip"));
     }
-    println!("ONNX Runtime {VERSION}: downloading the wheel by pip (24 MB)");
+    let Pin { package, version, .. } = pin;
+    let wheels = work.join(format!("{package}.download"));
     let mut pip = Command::new(python);
     pip.args("-m pip download --quiet --disable-pip-version-check --timeout 20 --retries 1".split(' '))
         .args(
             "--no-deps --only-binary=:all: --python-version 3.12 --implementation cp --abi cp312".split(' '),
         )
-        .args(["--platform", wheel.tag, "--dest"])
-        .arg(work)
-        .arg(format!("onnxruntime=={VERSION}"));
-    run(&format!("pip could not download onnxruntime {VERSION}"), &mut pip)?;
-    let file = std::fs::read_dir(work)
+        .args(["--platform", pin.tag, "--dest"])
+        .arg(&wheels)
+        .arg(format!("{package}=={version}"));
+    run(&format!("pip could not download {package} {version}"), &mut pip)?;
+    let file = std::fs::read_dir(&wheels)
         .into_iter()
         .flatten()
         .filter_map(|e| Some(e.ok()?.path()))
         .find(|p| p.extension().is_some_and(|e| e == "whl"))
         .ok_or("pip left no wheel")?;
-    check(&file, wheel.wheel)?;
-    run(
-        "the wheel cannot be unpacked",
-        Command::new(python).args(["-m", "zipfile", "-e"]).arg(&file).arg(work),
-    )?;
-    let library = work.join("onnxruntime").join("capi").join(wheel.library);
-    check(&library, wheel.sha256)?;
-    Ok(library)
+    check(&file, pin.sha256)?;
+    let what = format!("the wheel of {package} cannot be unpacked");
+    run(&what, Command::new(python).args(["-m", "zipfile", "-e"]).arg(&file).arg(work))
 }
 
 /// Runs to the end; a failure is `what` and the last line that the program wrote.
-fn run(what: &str, command: &mut Command) -> Result<(), String> {
+pub fn run(what: &str, command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|e| format!("{what}: it cannot be started: {e}"))?;
     if output.status.success() {
         return Ok(());
@@ -152,13 +170,14 @@ fn sha256(path: &Path) -> std::io::Result<String> {
     Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
-/// `$XDG_CACHE_HOME` or `~/.cache`, then `shiftlens/onnxruntime/1.30.0`, as `shiftlens_onnx::backend` looks for it.
-fn cache_folder() -> Option<PathBuf> {
+/// `$XDG_CACHE_HOME` or `~/.cache`, then `shiftlens`, as `shiftlens_onnx::backend` looks for it.
+pub fn cache_folder() -> Result<PathBuf, String> {
     let absolute = |v: &str| std::env::var_os(v).map(PathBuf::from).filter(|p| p.is_absolute());
     let base = absolute("XDG_CACHE_HOME")
         .or_else(|| absolute("HOME").map(|h| h.join(".cache")))
-        .or_else(|| absolute("LOCALAPPDATA"))?;
-    Some(base.join("shiftlens").join("onnxruntime").join(VERSION))
+        .or_else(|| absolute("LOCALAPPDATA"))
+        .ok_or("no cache folder: neither XDG_CACHE_HOME nor HOME is an absolute path")?;
+    Ok(base.join("shiftlens"))
 }
 
 #[cfg(test)]

@@ -247,7 +247,7 @@ impl GeneratorNet {
             Noise::Zero => layer.forward(x, style, &LayerNoise::Zero),
             Noise::Constant => layer.forward(x, style, &LayerNoise::Constant),
             Noise::Random(rng) => {
-                let e = Tensor::from_vec(rng.normals(n * r * r), (n, 1, r, r), x.device())?;
+                let e = rng.tensor(&[n, 1, r, r], x.device())?;
                 layer.forward(x, style, &LayerNoise::Given(&e))
             }
         };

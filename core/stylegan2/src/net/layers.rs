@@ -93,15 +93,16 @@ impl Conv {
             gain *= f64::from(self.act.gain);
         }
         let weight = (&self.weight * gain)?;
-        let (x, down) = match (self.resize, size) {
+        let (x, halve) = match (self.resize, size) {
             (Resize::Keep, _) => (x.clone(), false),
             (Resize::Double, _) => return ops::upsample(&ops::conv2d(x, &weight)?),
             (Resize::Halve, 1) => (ops::downsample(x)?, false),
-            (Resize::Halve, _) => (ops::blur(x, 2, 1.0)?, true),
+            (Resize::Halve, _) => (x.clone(), true),
         };
         match &self.bias {
-            Some(b) => ops::conv2d_bias_act(&x, &weight, b, self.act, down),
-            None if down => ops::conv2d_down(&x, &weight),
+            Some(b) if halve => ops::conv2d_halve_bias_act(&x, &weight, b, self.act),
+            Some(b) => ops::conv2d_bias_act(&x, &weight, b, self.act, false),
+            None if halve => ops::conv2d_halve(&x, &weight),
             None => ops::conv2d(&x, &weight),
         }
     }
@@ -158,10 +159,11 @@ impl StyledConv {
         // demodulation d[n,k] = 1 / sqrt(sum over c, a, b of (style[n,c] weight[k,c,a,b])^2 + 1e-8)
         let energy = self.weight.sqr()?.sum((2, 3))?;
         let demod = (style.sqr()?.matmul(&energy.t()?)? + 1e-8)?.sqrt()?.recip()?;
-        let mut y = ops::modulated_conv2d(x, style, &self.weight, &demod, self.up)?;
-        if self.up {
-            y = ops::blur(&y, 1, 2.0)?;
-        }
+        let y = if self.up {
+            ops::modulated_conv2d_double(x, style, &self.weight, &demod)?
+        } else {
+            ops::modulated_conv2d(x, style, &self.weight, &demod, false)?
+        };
         let (n, _, h, width) = y.dims4()?;
         let noise = match noise {
             LayerNoise::Zero => None,

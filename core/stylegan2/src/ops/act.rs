@@ -1,6 +1,7 @@
 //! Noise, bias, activation, gain and clamp in one pass.
 
-use super::{native, seen, values};
+use super::graft::{Compose, run1, run2, run3};
+use super::{seen, values};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -75,12 +76,12 @@ impl Curve {
 
 /// The gradient g of the activation's result y, taken back to its argument.
 pub(super) fn gradient(g: &Tensor, y: &Tensor, act: Activation) -> Result<Tensor> {
-    g.contiguous()?.apply_op2(&y.detach(), ActGrad(act))
+    run2(g, &y.detach(), ActGrad(act))
 }
 
 /// Sum over all axes but the channels.
 pub(super) fn channel_sum(x: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(ChannelSum)
+    run1(x, ChannelSum)
 }
 
 fn forward(
@@ -134,7 +135,7 @@ impl CustomOp2 for BiasAct {
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let gx = gradient(&seen(g), y, self.0)?;
-        let gb = if b.track_op() { Some(gx.apply_op1(ChannelSum)?) } else { None };
+        let gb = if b.track_op() { Some(run1(&gx, ChannelSum)?) } else { None };
         Ok((Some(gx), gb))
     }
 }
@@ -174,8 +175,8 @@ impl CustomOp3 for NoiseBiasAct {
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gx = gradient(&seen(g), y, self.0)?;
-        let gb = if b.track_op() { Some(gx.apply_op1(ChannelSum)?) } else { None };
-        let ge = if e.track_op() { Some(gx.apply_op1(PixelSum)?) } else { None };
+        let gb = if b.track_op() { Some(run1(&gx, ChannelSum)?) } else { None };
+        let ge = if e.track_op() { Some(run1(&gx, PixelSum)?) } else { None };
         Ok((Some(gx), gb, ge))
     }
 }
@@ -221,7 +222,7 @@ impl CustomOp2 for ActGrad {
         if !g.track_op() {
             return Ok((None, None));
         }
-        Ok((Some(seen(gg).contiguous()?.apply_op2(&y.detach(), ActGrad(self.0))?), None))
+        Ok((Some(gradient(&seen(gg), y, self.0)?), None))
     }
 }
 
@@ -283,30 +284,100 @@ fn sum(x: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + tail
 }
 
+impl Activation {
+    /// Slopes for positive and for negative values.
+    fn slopes(&self) -> (f64, f64) {
+        let high = f64::from(self.gain);
+        (high, if self.leaky { high * f64::from(SLOPE) } else { high })
+    }
+    /// `clamp(gain * act(v))` in candle's operations, laid out flat: a number beside a tensor costs least there.
+    fn compose(&self, v: &Tensor) -> Result<Tensor> {
+        let (high, low) = self.slopes();
+        let v = v.flatten_all()?;
+        let y = if self.leaky {
+            // The gain is positive and the slope below 1, so the larger of both lines is the activation.
+            (&v * high)?.maximum(&(&v * low)?)?
+        } else if self.gain == 1.0 {
+            v
+        } else {
+            (v * high)?
+        };
+        match self.clamp {
+            Some(c) => y.clamp(-c, c),
+            None => Ok(y),
+        }
+    }
+}
+
+/// x `[N, C, ..]` plus b `[C]`: `[N, C, rest]`.
+fn add_bias(x: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (n, c, inner) = split(x.dims())?;
+    // As few axes as can be, see [`super::portable`].
+    let b = b.reshape((1, c))?.broadcast_as((n, c))?.contiguous()?.reshape((n * c, 1))?;
+    x.contiguous()?.reshape((n * c, inner))?.broadcast_add(&b)?.reshape((n, c, inner))
+}
+
+impl Compose for BiasAct {
+    fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
+        let (x, b) = (&args[0], &args[1]);
+        self.0.compose(&add_bias(x, b)?)?.reshape(x.shape())
+    }
+}
+
+impl Compose for NoiseBiasAct {
+    fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
+        let (x, b, e) = (&args[0], &args[1], &args[2]);
+        let (n, _, h, w) = x.dims4()?;
+        let y = add_bias(x, b)?.broadcast_add(&e.contiguous()?.reshape((n, 1, h * w))?)?;
+        self.0.compose(&y)?.reshape(x.shape())
+    }
+}
+
+impl Compose for ActGrad {
+    fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
+        let shape = args[0].shape();
+        let (g, y) = (args[0].flatten_all()?, args[1].flatten_all()?);
+        let (high, low) = self.0.slopes();
+        let mut slope = None;
+        if self.0.leaky {
+            slope = Some(y.ge(0f64)?.to_dtype(g.dtype())?.affine(high - low, low)?);
+        }
+        if let Some(c) = self.0.clamp {
+            let inside = y.abs()?.lt(f64::from(c))?.to_dtype(g.dtype())?;
+            slope = Some(match slope {
+                Some(s) => (s * inside)?,
+                None => (inside * high)?,
+            });
+        }
+        match slope {
+            Some(s) => g * s,
+            None => g * high,
+        }?
+        .reshape(shape)
+    }
+}
+
+impl Compose for ChannelSum {
+    fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
+        // The inner sum first: its numbers lie side by side.
+        let (n, c, inner) = split(args[0].dims())?;
+        args[0].reshape((n, c, inner))?.sum(2)?.sum(0)
+    }
+}
+
+impl Compose for PixelSum {
+    fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
+        args[0].sum_keepdim(1)
+    }
+}
+
 /// `clamp(gain * act(x + bias + noise))` with x `[N, C, ..]`, bias `[C]`, noise `[N, 1, H, W]` already scaled.
 ///
 /// # Errors
 /// If the shapes do not fit.
 pub fn bias_act(x: &Tensor, bias: &Tensor, noise: Option<&Tensor>, act: Activation) -> Result<Tensor> {
-    if native(x) {
-        let (x, b) = (x.contiguous()?, bias.contiguous()?);
-        return match noise {
-            Some(e) => x.apply_op3(&b, &e.contiguous()?, NoiseBiasAct(act)),
-            None => x.apply_op2(&b, BiasAct(act)),
-        };
-    }
-    let mut dims = vec![1; x.rank()];
-    dims[1] = x.dim(1)?;
-    let mut y = x.broadcast_add(&bias.reshape(dims)?)?;
-    if let Some(e) = noise {
-        y = y.broadcast_add(e)?;
-    }
-    if act.leaky {
-        y = (y.relu()? - (y.neg()?.relu()? * f64::from(SLOPE))?)?;
-    }
-    y = (y * f64::from(act.gain))?;
-    match act.clamp {
-        Some(c) => y.clamp(-c, c),
-        None => Ok(y),
+    match noise {
+        Some(e) => run3(x, bias, e, NoiseBiasAct(act)),
+        None => run2(x, bias, BiasAct(act)),
     }
 }

@@ -1,21 +1,39 @@
 //! Convolutions: same size, halving, doubling.
 
 use super::act::{self, Activation, bias_act};
+use super::graft::{Compose, run2};
 use super::scale::{channel_dot, scale_channels};
-use super::{is_first_order, native, seen, values};
+use super::{is_first_order, native, portable, seen, values};
 use crate::kernels::Isa;
 use crate::kernels::conv::{self, Geometry, Operand, Shape};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape as Dims, Tensor, bail};
 
 /// One of the three bilinear maps of a geometry, see [`crate::kernels::conv`].
 #[derive(Debug, Clone, Copy)]
-enum Map {
+pub(super) enum Map {
     /// (x, w) -> y
     Forward,
     /// (y, w) -> x
     Transposed,
     /// (x, y) -> w
     Weight,
+}
+
+impl Map {
+    /// The maps, with their arguments, that take the gradient g of this map's value to a and to b.
+    pub(super) fn adjoints<'a>(
+        self,
+        a: &'a Tensor,
+        b: &'a Tensor,
+        g: &'a Tensor,
+    ) -> ((Self, &'a Tensor, &'a Tensor), (Self, &'a Tensor, &'a Tensor)) {
+        use Map::{Forward, Transposed, Weight};
+        match self {
+            Forward => ((Transposed, g, b), (Weight, a, g)),
+            Transposed => ((Forward, g, b), (Weight, g, a)),
+            Weight => ((Transposed, b, g), (Forward, a, g)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +79,7 @@ impl Conv {
     }
 
     fn apply(self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        a.contiguous()?.apply_op2(&b.contiguous()?, self)
+        run2(a, b, self)
     }
 
     fn other(self, map: Map) -> Self {
@@ -105,19 +123,27 @@ impl CustomOp2 for Conv {
         _: &Tensor,
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        use Map::{Forward, Transposed, Weight};
         let (sa, sb, g) = (seen(a), seen(b), seen(g));
-        let ga = |map, x: &Tensor, y: &Tensor| {
-            if a.track_op() { self.other(map).apply(x, y).map(Some) } else { Ok(None) }
+        let part = |wanted: &Tensor, (map, x, y): (Map, &Tensor, &Tensor)| {
+            if wanted.track_op() { self.other(map).apply(x, y).map(Some) } else { Ok(None) }
         };
-        let gb = |map, x: &Tensor, y: &Tensor| {
-            if b.track_op() { self.other(map).apply(x, y).map(Some) } else { Ok(None) }
-        };
-        Ok(match self.map {
-            Forward => (ga(Transposed, &g, &sb)?, gb(Weight, &sa, &g)?),
-            Transposed => (ga(Forward, &g, &sb)?, gb(Weight, &g, &sa)?),
-            Weight => (ga(Transposed, &sb, &g)?, gb(Forward, &sa, &g)?),
-        })
+        let (for_a, for_b) = self.map.adjoints(&sa, &sb, &g);
+        Ok((part(a, for_a)?, part(b, for_b)?))
+    }
+}
+
+impl Compose for Conv {
+    fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
+        let (a, b) = (&args[0], &args[1]);
+        self.shape(a.dims(), b.dims())?;
+        match (self.geometry, self.map) {
+            (Geometry::Same, Map::Forward) => portable::same(a, b),
+            (Geometry::Same, Map::Transposed) => portable::same_transposed(a, b),
+            (Geometry::Same, Map::Weight) => portable::same_weight(a, b, self.size),
+            (Geometry::Down, Map::Forward) => portable::down(a, b),
+            (Geometry::Down, Map::Transposed) => portable::down_transposed(a, b),
+            (Geometry::Down, Map::Weight) => portable::down_weight(a, b),
+        }
     }
 }
 
@@ -369,12 +395,7 @@ pub fn conv2d_bias_act(x: &Tensor, w: &Tensor, b: &Tensor, act: Activation, down
 /// # Errors
 /// If the shapes do not fit.
 pub fn conv2d(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    let size = w.dim(2)?;
-    if native(x) {
-        Conv { geometry: Geometry::Same, map: Map::Forward, size }.apply(x, w)
-    } else {
-        x.conv2d(w, size / 2, 1, 1, 1)
-    }
+    Conv { geometry: Geometry::Same, map: Map::Forward, size: w.dim(2)? }.apply(x, w)
 }
 
 /// Cross-correlation of stride 2 without a border: x `[N, C, 2H+1, 2W+1]`, w `[K, C, 3, 3]` to `[N, K, H, W]`.
@@ -382,11 +403,7 @@ pub fn conv2d(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// If the shapes do not fit.
 pub fn conv2d_down(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    if native(x) {
-        Conv { geometry: Geometry::Down, map: Map::Forward, size: 3 }.apply(x, w)
-    } else {
-        x.conv2d(w, 0, 2, 1, 1)
-    }
+    Conv { geometry: Geometry::Down, map: Map::Forward, size: 3 }.apply(x, w)
 }
 
 /// Transposed convolution of stride 2: x `[N, C, H, W]`, w `[K, C, 3, 3]` to `[N, K, 2H+1, 2W+1]`,
@@ -395,10 +412,6 @@ pub fn conv2d_down(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// If the shapes do not fit.
 pub fn conv2d_up(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    let w = w.transpose(0, 1)?.contiguous()?;
-    if native(x) {
-        Conv { geometry: Geometry::Down, map: Map::Transposed, size: 3 }.apply(x, &w)
-    } else {
-        x.conv_transpose2d(&w, 0, 0, 2, 1)
-    }
+    Conv { geometry: Geometry::Down, map: Map::Transposed, size: 3 }
+        .apply(x, &w.transpose(0, 1)?.contiguous()?)
 }

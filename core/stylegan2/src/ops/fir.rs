@@ -1,11 +1,13 @@
 //! Resampling with the filter [1, 3, 3, 1] of StyleGAN2 (Karras et al. 2020, appendix B), one axis after the other.
 
-use super::{native, seen, values};
+use super::graft::{Compose, run1};
+use super::precision::reduced;
+use super::{constant, seen, values};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// [1, 3, 3, 1], normalised to sum 1. Symmetric, so convolution and correlation agree.
-const TAPS: [f32; 4] = [0.125, 0.375, 0.375, 0.125];
+pub(super) const TAPS: [f32; 4] = [0.125, 0.375, 0.375, 0.125];
 
 /// Per axis: put `up - 1` zeros after each value, pad with `pad` zeros before and after, filter by [`TAPS`] times
 /// `gain`, keep every `down`th value.
@@ -69,25 +71,39 @@ impl Fir {
     }
 
     fn apply(self, x: &Tensor) -> Result<Tensor> {
-        if native(x) {
-            return x.contiguous()?.apply_op1(self);
-        }
-        let (n, c, h, w) = x.dims4()?;
-        let mut y = x.reshape((n * c, 1, h, w))?;
-        if self.up > 1 {
-            y = y.reshape((n * c, h, 1, w, 1))?.pad_with_zeros(2, 0, self.up - 1)?.pad_with_zeros(
-                4,
-                0,
-                self.up - 1,
-            )?;
-            y = y.reshape((n * c, 1, h * self.up, w * self.up))?;
-        }
-        y = y.pad_with_zeros(2, self.pad.0, self.pad.1)?.pad_with_zeros(3, self.pad.0, self.pad.1)?;
-        let taps = Tensor::new(TAPS.map(|t| t * self.gain).as_slice(), x.device())?.to_dtype(x.dtype())?;
-        let kernel = taps.reshape((4, 1))?.matmul(&taps.reshape((1, 4))?)?.reshape((1, 1, 4, 4))?;
-        let y = y.conv2d(&kernel, 0, self.down, 1, 1)?;
-        let (_, _, oh, ow) = y.dims4()?;
-        y.reshape((n, c, oh, ow))
+        run1(x, self)
+    }
+
+    /// The map of one axis of `input` values as a matrix `[input, output]`.
+    fn matrix(&self, input: usize, like: &Tensor) -> Result<Tensor> {
+        let output = self.output(input)?;
+        let numbers = [self.up, self.down, self.pad.0, self.pad.1, self.gain.to_bits() as usize, input];
+        constant::matrix(("resampling", numbers), like, input, || {
+            let mut m = vec![0.0; input * output];
+            for (o, t) in (0..output).flat_map(|o| (0..4).map(move |t| (o, t))) {
+                let at = (o * self.down + t) as isize - self.pad.0 as isize;
+                if at >= 0 && at as usize % self.up == 0 && at as usize / self.up < input {
+                    m[at as usize / self.up * output + o] += f64::from(TAPS[t] * self.gain);
+                }
+            }
+            m
+        })
+    }
+}
+
+impl Compose for Fir {
+    // Each axis is a product with a band matrix: on a GPU one launch at the speed of products, where shifting and adding
+    // would be a pass over memory for every tap. candle has no convolution of each channel by itself.
+    fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
+        let (n, c, h, w) = args[0].dims4()?;
+        let (rows, columns) = (self.matrix(h, &args[0])?, self.matrix(w, &args[0])?);
+        let (oh, ow) = (rows.dim(1)?, columns.dim(1)?);
+        let x = args[0].contiguous()?.reshape((n * c * h, w))?;
+        reduced(|| {
+            let y = x.matmul(&columns)?.reshape((n * c, h, ow))?;
+            rows.t()?.broadcast_as((n * c, oh, h))?.matmul(&y)
+        })?
+        .reshape((n, c, oh, ow))
     }
 }
 

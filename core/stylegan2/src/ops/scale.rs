@@ -1,6 +1,7 @@
 //! Scaling whole channels: modulation and demodulation (Karras et al. 2020, section 2.2, eqs. 1 and 3).
 
-use super::{native, seen, values};
+use super::graft::{Compose, run2};
+use super::{seen, values};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -41,8 +42,8 @@ impl CustomOp2 for Scale {
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let g = seen(g).contiguous()?;
-        let gx = if x.track_op() { Some(g.apply_op2(&seen(s), Scale)?) } else { None };
-        let gs = if s.track_op() { Some(g.apply_op2(&seen(x), Dot)?) } else { None };
+        let gx = if x.track_op() { Some(run2(&g, &seen(s), Scale)?) } else { None };
+        let gs = if s.track_op() { Some(run2(&g, &seen(x), Dot)?) } else { None };
         Ok((gx, gs))
     }
 }
@@ -92,15 +93,31 @@ impl CustomOp2 for Dot {
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let g = seen(g).contiguous()?;
-        let ga = if a.track_op() { Some(seen(b).apply_op2(&g, Scale)?) } else { None };
-        let gb = if b.track_op() { Some(seen(a).apply_op2(&g, Scale)?) } else { None };
+        let ga = if a.track_op() { Some(run2(&seen(b), &g, Scale)?) } else { None };
+        let gb = if b.track_op() { Some(run2(&seen(a), &g, Scale)?) } else { None };
         Ok((ga, gb))
     }
 }
 
-/// Sum over h and w of `a b`, both `[N, C, H, W]` in f32 on the CPU, to `[N, C]`.
+impl Compose for Scale {
+    fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
+        let (n, c, h, w) = args[0].dims4()?;
+        // As few axes as can be, see [`super::portable`].
+        let x = args[0].contiguous()?.reshape((n * c, h * w))?;
+        x.broadcast_mul(&args[1].reshape((n * c, 1))?)?.reshape((n, c, h, w))
+    }
+}
+
+impl Compose for Dot {
+    fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
+        let (n, c, h, w) = args[0].dims4()?;
+        (&args[0] * &args[1])?.reshape((n, c, h * w))?.sum(2)
+    }
+}
+
+/// Sum over h and w of `a b`, both `[N, C, H, W]`, to `[N, C]`.
 pub(super) fn channel_dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    a.contiguous()?.apply_op2(&b.contiguous()?, Dot)
+    run2(a, b, Dot)
 }
 
 /// Multiplies each channel by its factor: x `[N, C, H, W]`, s `[N, C]`.
@@ -108,9 +125,5 @@ pub(super) fn channel_dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// If the shapes do not fit.
 pub fn scale_channels(x: &Tensor, s: &Tensor) -> Result<Tensor> {
-    if native(x) {
-        return x.contiguous()?.apply_op2(&s.contiguous()?, Scale);
-    }
-    let (n, c) = s.dims2()?;
-    x.broadcast_mul(&s.reshape((n, c, 1, 1))?)
+    run2(x, s, Scale)
 }

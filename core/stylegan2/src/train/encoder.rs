@@ -10,7 +10,7 @@ use super::session::Session;
 use super::{Dataset, EncoderManifest, checkpoint, scalar, write_sheet};
 use crate::file;
 use crate::net::{EncoderNet, GeneratorNet, Noise};
-use crate::ops::first_order;
+use crate::ops::{first_order, with_precision};
 use crate::rng::Rng;
 use crate::weights::Weights;
 use candle_core::{DType, Device, Tensor};
@@ -78,7 +78,7 @@ impl Trainer {
         from: Option<&HashMap<String, Tensor>>,
         step: u64,
     ) -> candle_core::Result<Self> {
-        let device = Device::Cpu;
+        let device = g.w_avg().device().clone();
         let stored = match from {
             Some(all) => checkpoint::part(all, "E"),
             None => {
@@ -94,7 +94,7 @@ impl Trainer {
         };
         let weights = Weights::trainable(stored, &device);
         let e = EncoderNet::new(&manifest.encoder, &weights)?;
-        let mut adam = Adam::new(weights.vars(), (0.9, 0.99));
+        let mut adam = Adam::new(weights.vars(), (0.9, 0.99))?;
         if let Some(all) = from {
             adam.restore("adam", all)?;
         }
@@ -118,6 +118,10 @@ impl Trainer {
     }
 
     fn train(&mut self, data: Option<&Dataset>, last: u64) -> candle_core::Result<Losses> {
+        with_precision(self.manifest.training.precision, || self.step_on(data, last))
+    }
+
+    fn step_on(&mut self, data: Option<&Dataset>, last: u64) -> candle_core::Result<Losses> {
         let t = self.manifest.training.clone();
         let stream = self.step * STREAMS;
         let (w, x) = self.pairs(t.batch, &mut Rng::new(t.seed, stream))?;
@@ -216,6 +220,7 @@ pub fn train_encoder(
     monitor: &dyn Monitor,
 ) -> Result<EncoderReport> {
     let t = &manifest.training;
+    let device = super::manifest::open(&t.device, t.precision)?;
     let folder = &manifest.output.folder;
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let digest = file::sha256(&manifest.generator)?;
@@ -233,7 +238,7 @@ pub fn train_encoder(
             config.w_dim
         )));
     }
-    let g = GeneratorNet::new(&config, &Weights::frozen(tensors, &Device::Cpu)).map_err(fail)?;
+    let g = GeneratorNet::new(&config, &Weights::frozen(tensors, &device)).map_err(fail)?;
     let real = manifest.data.as_ref().filter(|_| t.real_pixel_weight > 0.0 || t.real_prior_weight > 0.0);
     let data = real.map(|d| Dataset::load(d, e.channels, e.resolution)).transpose()?;
     let path = folder.join("checkpoint.safetensors");

@@ -13,7 +13,7 @@ use super::session::Session;
 use super::{Dataset, GeneratorManifest, checkpoint, scalar, softplus, write_sheet};
 use crate::file;
 use crate::net::{Discriminator, GeneratorNet, Noise};
-use crate::ops::first_order;
+use crate::ops::{first_order, with_precision};
 use crate::rng::Rng;
 use crate::weights::Weights;
 use candle_core::{DType, Device, Tensor};
@@ -60,7 +60,7 @@ struct Trainer {
     d_frozen: Discriminator,
     g_adam: Adam,
     d_adam: Adam,
-    ema: BTreeMap<String, Vec<f32>>,
+    ema: BTreeMap<String, Tensor>,
     step: u64,
 }
 
@@ -71,10 +71,11 @@ fn fail(e: candle_core::Error) -> Error {
 impl Trainer {
     fn new(
         manifest: &GeneratorManifest,
+        device: &Device,
         from: Option<&HashMap<String, Tensor>>,
         step: u64,
     ) -> candle_core::Result<Self> {
-        let device = Device::Cpu;
+        let device = device.clone();
         let seed = manifest.training.seed;
         let (g_weights, d_weights) = match from {
             Some(all) => (
@@ -88,17 +89,17 @@ impl Trainer {
         let d_frozen = Discriminator::new(&manifest.discriminator, &d_weights.detached())?;
         let lazy = manifest.training.r1_interval as f64;
         let lazy = lazy / (lazy + 1.0);
-        let mut g_adam = Adam::new(g_weights.vars(), (0.0, 0.99));
-        let mut d_adam = Adam::new(d_weights.vars(), (0.0, 0.99f64.powf(lazy)));
+        let mut g_adam = Adam::new(g_weights.vars(), (0.0, 0.99))?;
+        let mut d_adam = Adam::new(d_weights.vars(), (0.0, 0.99f64.powf(lazy)))?;
         let mut ema = BTreeMap::new();
         for (name, t) in g_weights.tensors() {
-            ema.insert(name, t.flatten_all()?.to_vec1()?);
+            ema.insert(name, t.detach().copy()?);
         }
         if let Some(all) = from {
             g_adam.restore("g_adam", all)?;
             d_adam.restore("d_adam", all)?;
             for (name, t) in checkpoint::part(all, "ema") {
-                ema.insert(name, t.flatten_all()?.to_vec1()?);
+                ema.insert(name, t.to_device(&device)?);
             }
         }
         let manifest = manifest.clone();
@@ -111,6 +112,10 @@ impl Trainer {
 
     /// One step; returns the losses of G and D and the R1 penalty where it was due.
     fn train(&mut self, data: &Dataset) -> candle_core::Result<(f64, f64, Option<f64>)> {
+        with_precision(self.manifest.training.precision, || self.step_on(data))
+    }
+
+    fn step_on(&mut self, data: &Dataset) -> candle_core::Result<(f64, f64, Option<f64>)> {
         let t = self.manifest.training.clone();
         let z_dim = self.manifest.generator.z_dim;
         let (g_loss, fake) = first_order(|| {
@@ -151,23 +156,18 @@ impl Trainer {
         self.step += 1;
         let seen = (self.step * t.batch as u64) as f64;
         let half_life = t.ema_half_life.min(seen * t.ema_rampup).max(1e-8);
-        let keep = 0.5f64.powf(t.batch as f64 / half_life) as f32;
+        let keep = 0.5f64.powf(t.batch as f64 / half_life);
         for (name, var) in self.g_weights.vars() {
-            let now = var.flatten_all()?.to_vec1::<f32>()?;
+            let now = var.as_detached_tensor();
             let ema = self.ema.get_mut(&name).expect("one average per parameter");
-            ema.iter_mut().zip(now).for_each(|(e, v)| *e = v + keep * (*e - v));
+            *ema = (&now + ((&*ema - &now)? * keep)?)?;
         }
         Ok((g_loss, d_loss, r1))
     }
 
     /// The averaged generator's tensors.
-    fn averaged(&self) -> candle_core::Result<HashMap<String, Tensor>> {
-        let all = self.g_weights.tensors();
-        all.into_iter()
-            .map(|(name, t)| {
-                Ok((name.clone(), Tensor::from_slice(&self.ema[&name], t.shape(), &self.device)?))
-            })
-            .collect()
+    fn averaged(&self) -> HashMap<String, Tensor> {
+        self.ema.iter().map(|(name, t)| (name.clone(), t.clone())).collect()
     }
 
     fn checkpoint(&self, path: &Path, seconds: f64) -> Result<()> {
@@ -177,7 +177,7 @@ impl Trainer {
                 all.insert(format!("{prefix}.{name}"), t);
             }
         }
-        for (name, t) in self.averaged().map_err(fail)? {
+        for (name, t) in self.averaged() {
             all.insert(format!("ema.{name}"), t);
         }
         self.g_adam.save("g_adam", &mut all).map_err(fail)?;
@@ -189,8 +189,7 @@ impl Trainer {
 
     /// Images of the averaged generator for fixed codes.
     fn samples(&self, n: usize) -> candle_core::Result<Tensor> {
-        let g =
-            GeneratorNet::new(&self.manifest.generator, &Weights::frozen(self.averaged()?, &self.device))?;
+        let g = GeneratorNet::new(&self.manifest.generator, &Weights::frozen(self.averaged(), &self.device))?;
         let z_dim = self.manifest.generator.z_dim;
         let z = Rng::new(self.manifest.training.seed, u64::MAX - 1).normals(n * z_dim);
         let z = Tensor::from_vec(z, (n, z_dim), &self.device)?;
@@ -199,7 +198,7 @@ impl Trainer {
 
     /// Writes the averaged generator with the mean of w over many codes.
     fn export(&self, path: &Path) -> Result<()> {
-        let mut tensors = self.averaged().map_err(fail)?;
+        let mut tensors = self.averaged();
         let g = GeneratorNet::new(&self.manifest.generator, &Weights::frozen(tensors.clone(), &self.device))
             .map_err(fail)?;
         let mean = file::mean_w(&g, 10_000).map_err(fail)?;
@@ -222,6 +221,7 @@ pub fn train_generator(
     monitor: &dyn Monitor,
 ) -> Result<GeneratorReport> {
     let t = &manifest.training;
+    let device = super::manifest::open(&t.device, t.precision)?;
     let folder = &manifest.output.folder;
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let data = Dataset::load(&manifest.data, manifest.generator.channels, manifest.generator.resolution)?;
@@ -244,11 +244,11 @@ pub fn train_generator(
             )));
         }
         monitor.log(Level::Info, &format!("resuming at {} images", state.step * t.batch as u64));
-        (Trainer::new(manifest, Some(&tensors), state.step).map_err(fail)?, state.seconds)
+        (Trainer::new(manifest, &device, Some(&tensors), state.step).map_err(fail)?, state.seconds)
     } else {
         let sheet = data.range(0, 64, &Device::Cpu).map_err(fail)?;
         write_sheet(&folder.join("real.png"), &sheet, 16)?;
-        (Trainer::new(manifest, None, 0).map_err(fail)?, 0.0)
+        (Trainer::new(manifest, &device, None, 0).map_err(fail)?, 0.0)
     };
     let batch = t.batch as u64;
     let header = "images,seconds,g_loss,d_loss,r1_penalty,images_per_second";

@@ -1,6 +1,8 @@
 //! Training manifests.
 
 use crate::net::{DiscriminatorConfig, EncoderConfig, GeneratorConfig};
+use crate::ops::Precision;
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use shiftlens_api::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -48,6 +50,12 @@ pub struct GanTraining {
     pub ema_half_life: f64,
     /// Until then the half-life is at most this share of the images seen.
     pub ema_rampup: f64,
+    /// `cpu`, or `cuda:0`.
+    #[serde(default = "cpu")]
+    pub device: String,
+    /// Precision of convolutions on a GPU: `f32`, `tf32` or `bf16`.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 /// `train generator`.
@@ -93,6 +101,12 @@ pub struct EncoderTraining {
     /// of real images where the generator was trained.
     #[serde(default)]
     pub real_prior_weight: f64,
+    /// `cpu`, or `cuda:0`.
+    #[serde(default = "cpu")]
+    pub device: String,
+    /// Precision of convolutions on a GPU: `f32`, `tf32` or `bf16`.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 /// `train encoder`.
@@ -114,6 +128,20 @@ pub struct EncoderManifest {
     pub training: EncoderTraining,
     /// Where results go.
     pub output: OutputSection,
+}
+
+fn cpu() -> String {
+    "cpu".into()
+}
+
+/// Opens the device of a training run.
+///
+/// # Errors
+/// If this build or this machine does not have it, or it does not compute in `precision`.
+pub(super) fn open(device: &str, precision: Precision) -> Result<Device> {
+    let device = crate::open_device(device)?;
+    precision.check(&device).map_err(|e| Error::Invalid(format!("training: {e}")))?;
+    Ok(device)
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {

@@ -13,6 +13,7 @@ mod path_length;
 mod session;
 mod sheet;
 
+pub use adam::Adam;
 pub use data::Dataset;
 pub use encoder::{EncoderReport, train_encoder};
 pub use gan::{GeneratorReport, train_generator};
