@@ -17,7 +17,7 @@ pub struct GeneratorInfo {
     pub height: usize,
     /// Width in pixels.
     pub width: usize,
-    /// Where it really runs and on what: `cpu (candle, AVX-512 kernels)`, `cuda:0`, `onnxruntime 1.30.0`.
+    /// Where it really runs and on what: `cpu (AVX-512 kernels)`, `cuda:0`, `onnxruntime 1.30.0`.
     pub backend: String,
 }
 

@@ -5,11 +5,12 @@ use crate::kernels::Isa;
 use crate::net::{EncoderNet, GeneratorConfig, GeneratorNet, Noise};
 use crate::ops::{Precision, with_precision};
 use crate::rng::Rng;
+use crate::synth::{Synthesis, SynthesisOptions};
 use crate::weights::Weights;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use shiftlens_api::resize::{self, Filter};
-use shiftlens_api::{Encoder, Error, Generator, GeneratorInfo, Images, LatentCodes, Result};
+use shiftlens_api::{Encoder, Error, Generator, GeneratorInfo, Images, LatentCodes, Result, Shift};
 use std::path::Path;
 
 /// Images synthesised or encoded at once; more are worked on in turn.
@@ -78,7 +79,7 @@ pub fn open_device(name: &str) -> Result<Device> {
 
 fn backend(name: &str, device: &Device, precision: Precision) -> String {
     match device.is_cpu() {
-        true => format!("cpu (candle, {} kernels)", Isa::detect().name()),
+        true => format!("cpu ({} kernels)", Isa::detect().name()),
         false => format!("{name} (candle, {precision})"),
     }
 }
@@ -105,6 +106,8 @@ fn batches(n: usize, mut f: impl FnMut(usize, usize) -> candle_core::Result<Tens
 /// A trained G.
 pub struct StyleGan2Generator {
     net: GeneratorNet,
+    /// What synthesises on the CPU; other devices run `net`.
+    engine: Option<Synthesis>,
     device: Device,
     options: GeneratorOptions,
     precision: Precision,
@@ -131,8 +134,19 @@ impl StyleGan2Generator {
             }
             _ => {}
         }
-        let net = GeneratorNet::new(&config, &Weights::frozen(tensors, &device)).map_err(|e| refuse(&e))?;
-        Ok(Self { net, device, options: options.clone(), precision: Precision::F32 })
+        let weights = Weights::frozen(tensors, &device);
+        let net = GeneratorNet::new(&config, &weights).map_err(|e| refuse(&e))?;
+        // The network has checked that all tensors are there, and their shapes.
+        let stored = weights.tensors();
+        let get = |name: &str, _: &[usize]| match stored.get(name) {
+            Some(t) => t.flatten_all()?.to_vec1::<f32>(),
+            None => candle_core::bail!("tensor `{name}` is missing"),
+        };
+        let engine = match device.is_cpu() {
+            true => Some(Synthesis::new(&config, SynthesisOptions::default(), get).map_err(|e| refuse(&e))?),
+            false => None,
+        };
+        Ok(Self { net, engine, device, options: options.clone(), precision: Precision::F32 })
     }
 
     /// The same with convolutions in precision `p`, which is f32 otherwise.
@@ -172,22 +186,64 @@ impl Generator for StyleGan2Generator {
     }
 
     fn synthesize(&mut self, w: &LatentCodes) -> Result<Images> {
-        let c = self.net.config();
-        let shape = [w.len(), c.channels, c.resolution, c.resolution];
-        if ![1, 3].contains(&c.channels) {
-            return Err(Error::Unsupported(format!(
-                "images of {} channels: expected grey or RGB; `synthesize_raw` gives any number",
-                c.channels
-            )));
+        self.check_channels()?;
+        self.images(self.synthesize_raw(w)?)
+    }
+
+    fn series(&mut self, w: &LatentCodes, shift: &Shift<'_>) -> Result<Images> {
+        let layers = self.net.config().num_ws();
+        let codes = shift.codes(w, layers)?;
+        let Some(engine) = &self.engine else { return self.synthesize(&codes) };
+        self.check_channels()?;
+        let d = w.shape()[2];
+        let mut change = vec![0.0; layers * d];
+        for layer in shift.layers(layers)? {
+            change[layer * d..(layer + 1) * d].copy_from_slice(shift.row(w, layer));
         }
-        let mut data = self.synthesize_raw(w)?;
-        // network range [-1, 1] to [0, 1]
-        data.iter_mut().for_each(|v| *v = *v * 0.5 + 0.5);
-        Images::new(shape, data)
+        let mut data = Vec::new();
+        for steps in shift.steps().chunks(BATCH) {
+            data.extend(engine.series(
+                &rows(w, layers),
+                &change,
+                steps,
+                self.options.noise == NoiseMode::Const,
+            ));
+        }
+        self.images(data)
     }
 }
 
+/// Codes of W or W+ as rows `[N, L, D]`.
+fn rows(w: &LatentCodes, layers: usize) -> Vec<f32> {
+    let [n, l, d] = w.shape();
+    let row =
+        |i: usize| if l == 1 { &w.code(i / layers)[..] } else { &w.code(i / layers)[i % layers * d..][..d] };
+    (0..n * layers).flat_map(row).copied().collect()
+}
+
 impl StyleGan2Generator {
+    fn check_channels(&self) -> Result<()> {
+        match self.net.config().channels {
+            1 | 3 => Ok(()),
+            n => Err(Error::Unsupported(format!(
+                "images of {n} channels: expected grey or RGB; `synthesize_raw` gives any number"
+            ))),
+        }
+    }
+
+    /// Network range, [-1, 1], to [0, 1].
+    fn images(&self, mut data: Vec<f32>) -> Result<Images> {
+        let c = self.net.config();
+        data.iter_mut().for_each(|v| *v = *v * 0.5 + 0.5);
+        let size = c.channels * c.resolution * c.resolution;
+        Images::new([data.len() / size, c.channels, c.resolution, c.resolution], data)
+    }
+
+    /// The CPU's engine, where this generator runs there.
+    pub fn engine(&self) -> Option<&Synthesis> {
+        self.engine.as_ref()
+    }
+
     /// One code for each seed, `[N, 1 or L, D]`: that of `sample(1, seed)` but for rounding. The mapping network reads
     /// its weights once for all, where so many calls would read them again.
     ///
@@ -238,6 +294,15 @@ impl StyleGan2Generator {
                 expected: format!("[N, 1, {0}] or [N, {1}, {0}]", c.w_dim, c.num_ws()),
                 found: vec![n, l, d],
             });
+        }
+        if let Some(engine) = &self.engine {
+            let mut data = Vec::new();
+            for from in (0..n).step_by(BATCH) {
+                let codes = w.slice(from, (from + BATCH).min(n));
+                let ws = rows(&codes, c.num_ws());
+                data.extend(engine.synthesize(&ws, self.options.noise == NoiseMode::Const));
+            }
+            return Ok(data);
         }
         batches(n, |from, to| {
             let codes = w.slice(from, to);

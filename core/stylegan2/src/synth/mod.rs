@@ -23,7 +23,7 @@ use std::sync::{Mutex, PoisonError};
 /// How the engine works; no option changes what it computes beyond rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SynthesisOptions {
-    /// Threads; 0 for as many as the process may use.
+    /// Threads; 0 for as many as rayon would use here (`RAYON_NUM_THREADS`, or one for each core).
     pub threads: usize,
     /// Bytes of transformed weights to keep. Layers beyond that, the largest resolutions first, transform theirs at
     /// every use, which costs time: most for single images.
@@ -185,7 +185,7 @@ impl Synthesis {
 
     fn threads(&self) -> usize {
         match self.options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => rayon::current_num_threads(),
             n => n,
         }
     }
