@@ -82,7 +82,7 @@ fn a_study_names_a_class_that_the_generator_has_and_needs_grey_or_rgb() {
     says(
         "g.safetensors",
         "clas = 1",
-        &["study.toml:17", "unknown field `clas`, expected `truncation` or", "`class`"],
+        &["study.toml:17", "unknown field `clas`, expected one of", "`class`"],
     );
 }
 
