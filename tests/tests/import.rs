@@ -79,11 +79,7 @@ fn a_study_names_a_class_that_the_generator_has_and_needs_grey_or_rgb() {
     says("labels.safetensors.out", "class = 1", &["images of 2 channels; explanations need grey or RGB"]);
     says("g.safetensors", "class = 0", &["`class` is 0, but the network is not class-conditional"]);
     says("g.safetensors", "class = -1", &["study.toml:17", "`class` is -1, expected an index of at least 0"]);
-    says(
-        "g.safetensors",
-        "clas = 1",
-        &["study.toml:17", "unknown field `clas`, expected one of", "`class`"],
-    );
+    says("g.safetensors", "clas = 1", &["study.toml:17", "unknown field `clas`, expected one of", "`class`"]);
 }
 
 #[test]

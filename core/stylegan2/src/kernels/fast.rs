@@ -101,9 +101,11 @@ impl Shared {
 /// Values and products of a wide chunk: about what a share of a third-level cache holds.
 const WIDE: usize = 6 << 20;
 /// Values of a fused chunk: half of a second-level cache, in f32.
-const FUSED: usize = 300 << 10;
+const FUSED: usize = 200 << 10;
 /// Tiles up to which weights are transformed on the spot.
 const FEW_TILES: usize = 32;
+/// Tiles scattered together.
+const SHARE: usize = 4;
 /// Runs of panels that each thread takes, at least.
 const RUNS: usize = 6;
 
@@ -265,7 +267,7 @@ impl FastConv {
         let spilled = 2 * (P * P * c16 + Q * Q * k16);
         let weights = A::WEIGHTS * A::WEIGHTS * c16 * k16;
         let fused =
-            !A::UP && weights / (fused_rows * across) < spilled && P * P * v_tile * across <= 2 * FUSED;
+            !A::UP && weights / (fused_rows * across) < spilled && P * P * v_tile * across <= 3 * FUSED;
         let chunk = if fused {
             fused_rows
         } else {
@@ -297,17 +299,18 @@ impl FastConv {
         let scratch = Shared(space.scratch.as_mut_ptr());
         let y = Shared(y.as_mut_ptr());
 
-        let scatter = |v: *mut f32, first: usize, row: usize, block: usize| {
+        let scatter = |v: *mut f32, first: usize, row: usize, tiles: Range<usize>| {
             let (image, row_of) = ((first + row) / rows, (first + row) % rows);
-            let style = x.style.map_or(std::ptr::null(), |s| s[image * c16 + block * BLOCK..].as_ptr());
             let s = Scatter {
                 axis: PhantomData::<A>,
-                x: x.data[(image * c16 + block * BLOCK) * area..].as_ptr(),
-                style,
+                x: x.data[image * c16 * area..].as_ptr(),
+                blocks: c16 / BLOCK,
+                style: x.style.map_or(std::ptr::null(), |s| s[image * c16..].as_ptr()),
                 height: x.height,
                 width: x.width,
                 row: row_of,
-                v: v.wrapping_add(row * across * v_tile + block * BLOCK),
+                tiles,
+                v: v.wrapping_add(row * across * v_tile),
                 v_point,
                 v_tile,
             };
@@ -388,9 +391,7 @@ impl FastConv {
                 let (first, last) = (c * chunk, ((c + 1) * chunk).min(all_rows));
                 let (v, m) = (v.at(thread * P * P * v_point), m.at(thread * Q * Q * m_product));
                 for row in 0..last - first {
-                    for block in 0..c16 / BLOCK {
-                        scatter(v, first, row, block);
-                    }
+                    scatter(v, first, row, 0..across);
                 }
                 for at in 0..panels {
                     let tiles = (last - first) * across;
@@ -419,8 +420,11 @@ impl FastConv {
         }
         for c in 0..chunks {
             let (first, last) = (c * chunk, ((c + 1) * chunk).min(all_rows));
-            let (count, blocks) = (last - first, c16 / BLOCK);
-            team.for_each(count * blocks, |_, i| scatter(v.at(0), first, i / blocks, i % blocks));
+            let (count, parts) = (last - first, across.div_ceil(SHARE));
+            team.for_each(count * parts, |_, i| {
+                let from = i % parts * SHARE;
+                scatter(v.at(0), first, i / parts, from..(from + SHARE).min(across));
+            });
             let tiles_now = count * across;
             let to = |at: usize| m.at(at * tiles * nr);
             if few_tiles {

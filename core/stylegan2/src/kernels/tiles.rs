@@ -7,6 +7,7 @@
 use super::axis::Axis;
 use super::simd::{Kernel, Simd};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Channels in a block of the layout.
 pub(crate) const BLOCK: usize = 16;
@@ -105,18 +106,22 @@ impl<V: Simd> Finish<V> {
     }
 }
 
-/// Inputs to values, for one row of tiles of one block of channels of one image.
+/// Inputs to values, for some neighbouring tiles of one image and all its channels. A tile's values of one point lie
+/// side by side, so blocks of channels come innermost.
 pub(super) struct Scatter<A> {
     pub axis: PhantomData<A>,
-    /// The block's plane `[H][W][16]`.
+    /// The image, `[blocks][H][W][16]`.
     pub x: *const f32,
-    /// Factors of the block's 16 channels, or null.
+    pub blocks: usize,
+    /// Factors of the channels, or null.
     pub style: *const f32,
     pub height: usize,
     pub width: usize,
     /// Row of tiles within the image.
     pub row: usize,
-    /// Where the values of the row's first tile and this block begin.
+    /// Which tiles of the row.
+    pub tiles: Range<usize>,
+    /// Where the values of the row's first tile begin.
     pub v: *mut f32,
     /// Values from one point to the next, and from one tile to the next.
     pub v_point: usize,
@@ -204,23 +209,23 @@ where
     V: Simd,
     A: Axis<I, P, Q, O>,
 {
-    let (tiles, line) = (s.width / A::STEP, s.width * BLOCK);
-    for at in (0..BLOCK).step_by(V::LANES) {
-        // SAFETY: the caller promises a plane of `height` x `width` pixels, sides being multiples of the step, and
-        // room for the values; what lies outside the plane is not read.
-        unsafe {
-            let style = if s.style.is_null() { V::all(1.0) } else { V::load(s.style.add(at)) };
-            for tile in 0..tiles {
+    let (line, plane) = (s.width * BLOCK, s.height * s.width * BLOCK);
+    let top = s.row * A::STEP;
+    for tile in s.tiles.clone() {
+        let left = tile * A::STEP;
+        let inside =
+            top >= A::PAD && left >= A::PAD && top + I <= s.height + A::PAD && left + I <= s.width + A::PAD;
+        for channel in (0..s.blocks * BLOCK).step_by(V::LANES) {
+            // SAFETY: the caller promises planes of `height` x `width` pixels, sides being multiples of the step, and
+            // room for the values; what lies outside a plane is not read.
+            unsafe {
+                let style = if s.style.is_null() { V::all(1.0) } else { V::load(s.style.add(channel)) };
+                let image = s.x.add(channel / BLOCK * plane + channel % BLOCK);
                 let mut columns = [[V::zero(); P]; I];
-                let (top, left) = (s.row * A::STEP, tile * A::STEP);
-                let inside = top >= A::PAD
-                    && left >= A::PAD
-                    && top + I <= s.height + A::PAD
-                    && left + I <= s.width + A::PAD;
                 for (j, column) in columns.iter_mut().enumerate() {
                     let mut x = [V::zero(); I];
                     if inside {
-                        let p = s.x.add((top - A::PAD) * line + (left - A::PAD + j) * BLOCK + at);
+                        let p = image.add((top - A::PAD) * line + (left - A::PAD + j) * BLOCK);
                         for (i, x) in x.iter_mut().enumerate() {
                             *x = V::load(p.add(i * line)).mul(style);
                         }
@@ -230,14 +235,14 @@ where
                             for (i, x) in x.iter_mut().enumerate() {
                                 let r = (top + i).wrapping_sub(A::PAD);
                                 if r < s.height {
-                                    *x = V::load(s.x.add(r * line + c * BLOCK + at)).mul(style);
+                                    *x = V::load(image.add(r * line + c * BLOCK)).mul(style);
                                 }
                             }
                         }
                     }
                     *column = A::input(x);
                 }
-                let v = s.v.add(tile * s.v_tile + at);
+                let v = s.v.add(tile * s.v_tile + channel);
                 for i in 0..P {
                     let mut row = [V::zero(); I];
                     for j in 0..I {
