@@ -115,6 +115,25 @@ fn staggered(n: usize) -> usize {
     n.next_multiple_of(1024) + 5 * LINE
 }
 
+/// How a convolution's work is cut.
+struct Plan {
+    /// Rows of tiles of an image, and tiles of a row.
+    rows: usize,
+    across: usize,
+    /// Rows of tiles, of all images one after the other, that are worked on together.
+    chunk: usize,
+    fused: bool,
+    /// Whether weights are transformed on the spot.
+    few_tiles: bool,
+    /// Values from one tile to the next, and from one point to the next; products from one to the next.
+    v_tile: usize,
+    v_point: usize,
+    m_product: usize,
+    /// Scratch of a thread: for weights, and in all.
+    lent: usize,
+    own: usize,
+}
+
 impl FastConv {
     /// From weights `[K, C, k, k]` (k = 3, or 1 for [`Method::Pointwise`]). `ready` says whether to keep them
     /// transformed, four (F(4x4)) or not quite two (F(2x2)) times the size; `raw`, whether also as they are, for
@@ -236,6 +255,53 @@ impl FastConv {
         }
     }
 
+    /// How to cut the work, by the layer's sizes and the number of images alone.
+    fn plan<A, const I: usize, const P: usize, const Q: usize, const O: usize>(&self, x: Input<'_>) -> Plan
+    where
+        A: Axis<I, P, Q, O>,
+    {
+        let (nr, c16, k16) =
+            (width(self.isa), self.inputs.next_multiple_of(BLOCK), self.outputs.next_multiple_of(BLOCK));
+        let panels = k16.div_ceil(nr);
+        let (rows, across) = (x.height / A::STEP, x.width / A::STEP);
+        let all_rows = x.n * rows;
+        let v_tile = c16 + LINE;
+        let fused_rows = (FUSED / (P * P * v_tile * across)).max(1);
+        // Values once to memory and back, products likewise, against the weights once for each fused chunk.
+        let spilled = 2 * (P * P * c16 + Q * Q * k16);
+        let weights = A::WEIGHTS * A::WEIGHTS * c16 * k16;
+        let fused =
+            !A::UP && weights / (fused_rows * across) < spilled && P * P * v_tile * across <= 3 * FUSED;
+        let chunk = if fused {
+            fused_rows
+        } else {
+            // Whole images, where their tiles overlap.
+            let unit = if A::UP { rows } else { 1 };
+            let row = (P * P * v_tile + Q * Q * panels * nr) * across;
+            (WIDE / row / unit).max(1) * unit
+        };
+        // Chunks of one size, the last one aside.
+        let chunk = chunk.min(all_rows);
+        let chunk = if A::UP { chunk } else { all_rows.div_ceil(all_rows.div_ceil(chunk)) };
+        let tiles = chunk * across;
+        // With few tiles the weights' way from memory is the longest: then they come as they are and are transformed
+        // on the spot.
+        let few_tiles = !self.raw.is_empty() && (self.ready.is_empty() || tiles <= FEW_TILES);
+        let lent = if few_tiles { A::WEIGHTS * INPUTS * nr } else { 0 };
+        Plan {
+            rows,
+            across,
+            chunk,
+            fused,
+            few_tiles,
+            v_tile,
+            v_point: staggered(tiles * v_tile),
+            m_product: staggered(tiles * nr * if fused { 1 } else { panels }),
+            lent,
+            own: lent + if A::UP { double_scratch(x.width, O) } else { 0 },
+        }
+    }
+
     fn run<A, const I: usize, const P: usize, const Q: usize, const O: usize>(
         &self,
         team: &Team<'_>,
@@ -259,40 +325,13 @@ impl FastConv {
         assert!(x.style.is_none_or(|s| s.len() == x.n * c16));
         assert!(e.factors.is_none_or(|f| f.len() == x.n * k16) && e.bias.is_none_or(|b| b.len() == k16));
         assert!(e.noise.is_none_or(|n| n.len() == area * ratio) && e.add.is_none_or(|a| a.len() == y.len()));
-        let (rows, across) = (x.height / A::STEP, x.width / A::STEP);
-        let all_rows = x.n * rows;
-        let v_tile = c16 + LINE;
-        // Values once to memory and back, products likewise, against the weights once for each fused chunk.
-        let fused_rows = (FUSED / (P * P * v_tile * across)).max(1);
-        let spilled = 2 * (P * P * c16 + Q * Q * k16);
-        let weights = A::WEIGHTS * A::WEIGHTS * c16 * k16;
-        let fused =
-            !A::UP && weights / (fused_rows * across) < spilled && P * P * v_tile * across <= 3 * FUSED;
-        let chunk = if fused {
-            fused_rows
-        } else {
-            let row = (P * P * v_tile + Q * Q * panels * nr) * across;
-            let unit = if A::UP { rows } else { 1 };
-            (WIDE / row / unit).max(1) * unit
-        }
-        .min(all_rows);
-        let chunks = all_rows.div_ceil(chunk);
-        let chunk = if A::UP { chunk } else { all_rows.div_ceil(chunks) };
-
-        let tiles = chunk * across;
-        let v_point = staggered(tiles * v_tile);
-        let m_panels = if fused { 1 } else { panels };
-        let m_product = staggered(tiles * nr * m_panels);
+        let plan = self.plan::<A, I, P, Q, O>(x);
+        let Plan { rows, across, chunk, fused, few_tiles, v_tile, v_point, m_product, lent, own } = plan;
+        let (all_rows, tiles, panel) = (x.n * rows, chunk * across, c16 * nr);
+        let matrices = A::WEIGHTS * A::WEIGHTS;
         let copies = if fused { team.threads() } else { 1 };
         space.values.reserve(copies * P * P * v_point);
         space.products.reserve(copies * Q * Q * m_product);
-        let panel = c16 * nr;
-        let matrices = A::WEIGHTS * A::WEIGHTS;
-        // With few tiles the weights' way from memory is the longest: then they come as they are and are transformed
-        // on the spot.
-        let few_tiles = !self.raw.is_empty() && (self.ready.is_empty() || tiles <= FEW_TILES);
-        let lent = if few_tiles { A::WEIGHTS * INPUTS * nr } else { 0 };
-        let own = lent + if A::UP { double_scratch(x.width, O) } else { 0 };
         space.scratch.reserve(team.threads() * own);
         let v = Shared(space.values.as_mut_ptr());
         let m = Shared(space.products.as_mut_ptr());
@@ -386,6 +425,7 @@ impl FastConv {
             unsafe { dispatch(self.isa, &f) };
         };
 
+        let chunks = all_rows.div_ceil(chunk);
         if fused {
             team.for_each(chunks, |thread, c| {
                 let (first, last) = (c * chunk, ((c + 1) * chunk).min(all_rows));
