@@ -15,7 +15,7 @@ use codes::CodesFile;
 use engine::Engine;
 use output::{Sink, TensorFile};
 use seeds::Seeds;
-use shiftlens_api::{Error, LatentCodes, Monitor, Result};
+use shiftlens_api::{Error, GeneratorInfo, LatentCodes, Monitor, Result};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Instant;
@@ -136,73 +136,78 @@ struct Batch {
     images: Vec<f32>,
 }
 
-/// Writes the pictures, or the one file.
-pub fn generate(a: &Generate) -> crate::Done {
-    check_places(a)?;
-    let usage = |e: Error| Failure::Usage(e.to_string());
-    let mut g = Engine::open(a)?;
-    let info = g.info();
-    let mut source = match &a.codes {
-        Some(path) => Source::File(CodesFile::open(path, &info).map_err(usage)?),
-        None => Source::Seeds(a.seeds.0.clone()),
-    };
-    let n = source.len();
-    let size = [info.channels, info.height, info.width];
-    let mut sink = match &a.raw {
-        None if ![1, 3].contains(&info.channels) => {
-            let message = format!(
-                "images of {} channels: pictures are grey or RGB; write them by --raw",
-                info.channels
-            );
-            return Err(Failure::Usage(message));
-        }
-        None => {
-            std::fs::create_dir_all(&a.out).map_err(|e| Error::io(&a.out, e))?;
-            Sink::Pictures(a.out.clone())
-        }
-        Some(path) => {
-            let facts = [("range", "[-1, 1]".to_owned()), ("program", facts())];
-            Sink::Raw(TensorFile::create(path, "images", &[&[n], &size[..]].concat(), &facts)?)
-        }
-    };
-    let mut kept = match &a.save_codes {
-        None => None,
-        Some(path) => {
-            let (rows, d) = (source.rows(&mut g)?, info.latent_dim);
-            let shape = if rows == 1 { vec![n, d] } else { vec![n, rows, d] };
-            Some(TensorFile::create(path, codes::TENSOR, &shape, &[("program", facts())])?)
-        }
-    };
+/// The writing end: images, and the codes where they are kept.
+struct Writer {
+    sink: Sink,
+    kept: Option<TensorFile>,
+    /// `[C, H, W]`.
+    size: [usize; 3],
+}
 
-    let progress = Progress::new();
-    let started = Instant::now();
+impl Writer {
+    /// Makes the folder, or begins the files, for `n` images.
+    fn new(a: &Generate, info: &GeneratorInfo, n: usize, rows: usize) -> Result<Self, Failure> {
+        let size = [info.channels, info.height, info.width];
+        let sink = match &a.raw {
+            None if ![1, 3].contains(&info.channels) => {
+                let c = info.channels;
+                let message =
+                    format!("images of {c} channels: pictures are grey or RGB; write them by --raw");
+                return Err(Failure::Usage(message));
+            }
+            None => {
+                std::fs::create_dir_all(&a.out).map_err(|e| Error::io(&a.out, e))?;
+                Sink::Pictures(a.out.clone())
+            }
+            Some(path) => {
+                let facts = [("range", "[-1, 1]".to_owned()), ("program", program())];
+                Sink::Raw(TensorFile::create(path, "images", &[&[n], &size[..]].concat(), &facts)?)
+            }
+        };
+        let d = info.latent_dim;
+        let shape = if rows == 1 { vec![n, d] } else { vec![n, rows, d] };
+        let keep =
+            |path: &PathBuf| TensorFile::create(path, codes::TENSOR, &shape, &[("program", program())]);
+        Ok(Self { sink, kept: a.save_codes.as_ref().map(keep).transpose()?, size })
+    }
+
+    /// Writes what comes until nothing more does.
+    fn run(mut self, batches: mpsc::Receiver<Batch>) -> Result<()> {
+        for batch in batches {
+            if let Some(file) = &mut self.kept {
+                file.append(batch.codes.as_slice())?;
+            }
+            self.sink.write(batch.images, self.size, &batch.names)?;
+        }
+        self.kept.map_or(Ok(()), TensorFile::finish)?;
+        self.sink.finish()
+    }
+}
+
+/// Makes all batches while another thread writes them.
+fn draw(
+    g: &mut Engine,
+    source: &mut Source,
+    batch: usize,
+    writer: Writer,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let n = source.len();
+    monitor.progress("images", 0, n as u64);
     // One batch waits while one is written and one is made.
     let (send, receive) = mpsc::sync_channel::<Batch>(1);
-    let done = std::thread::scope(|s| {
-        let writer = s.spawn(move || -> Result<()> {
-            for batch in receive {
-                if let Some(file) = &mut kept {
-                    file.append(batch.codes.as_slice())?;
-                }
-                sink.write(batch.images, size, &batch.names)?;
-            }
-            kept.map_or(Ok(()), TensorFile::finish)?;
-            sink.finish()
-        });
+    std::thread::scope(|s| {
+        let writing = s.spawn(move || writer.run(receive));
         let mut made = Ok(());
-        for from in (0..n).step_by(usize::from(a.batch)) {
-            let to = (from + usize::from(a.batch)).min(n);
-            let batch = source.codes(&mut g, from, to).and_then(|codes| {
-                let images = g.images(&codes)?;
-                Ok(Batch { names: source.names(from, to), codes, images })
-            });
-            match batch {
-                Ok(batch) => {
-                    // A writer that is gone says why below.
-                    if send.send(batch).is_err() {
+        for from in (0..n).step_by(batch) {
+            let to = (from + batch).min(n);
+            match source.codes(g, from, to).and_then(|codes| Ok((g.images(&codes)?, codes))) {
+                Ok((images, codes)) => {
+                    // A writer that is gone says below why.
+                    if send.send(Batch { names: source.names(from, to), codes, images }).is_err() {
                         break;
                     }
-                    progress.progress("images", to as u64, n as u64);
+                    monitor.progress("images", to as u64, n as u64);
                 }
                 Err(e) => {
                     made = Err(e);
@@ -211,9 +216,26 @@ pub fn generate(a: &Generate) -> crate::Done {
             }
         }
         drop(send);
-        let written = writer.join().unwrap_or_else(|_| Err(Error::component("writer", "panicked")));
+        let written = writing.join().unwrap_or_else(|_| Err(Error::component("writer", "panicked")));
+        // Where making failed, the writer only says that something is missing.
         made.and(written)
-    });
+    })
+}
+
+/// Writes the pictures, or the one file.
+pub fn generate(a: &Generate) -> crate::Done {
+    check_places(a)?;
+    let mut g = Engine::open(a)?;
+    let info = g.info();
+    let mut source = match &a.codes {
+        Some(path) => Source::File(CodesFile::open(path, &info).map_err(|e| Failure::Usage(e.to_string()))?),
+        None => Source::Seeds(a.seeds.0.clone()),
+    };
+    let n = source.len();
+    let writer = Writer::new(a, &info, n, source.rows(&mut g)?)?;
+    let progress = Progress::new();
+    let started = Instant::now();
+    let done = draw(&mut g, &mut source, usize::from(a.batch), writer, &progress);
     progress.finish();
     done?;
     let place = a.raw.as_ref().unwrap_or(&a.out).display();
@@ -223,6 +245,6 @@ pub fn generate(a: &Generate) -> crate::Done {
 }
 
 /// What wrote a file.
-fn facts() -> String {
+fn program() -> String {
     format!("shiftlens {}", env!("CARGO_PKG_VERSION"))
 }

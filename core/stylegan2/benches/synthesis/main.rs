@@ -245,8 +245,8 @@ fn generate(o: &Options, program: &Path, folder: &Path) -> Outcome {
     );
     for &resolution in &o.networks {
         let path = prepare(resolution, folder)?;
-        // Some seconds a turn.
-        let count = (1 << 18) / resolution / resolution * 2;
+        // About a second a turn, and two batches at least.
+        let count = ((1 << 17) / resolution / resolution).max(2 * network::CODES);
         for (&threads, &batch) in o.threads.iter().flat_map(|t| o.batches.iter().map(move |b| (t, b))) {
             let mut peer = Peer::start(o, options::CONTENDERS[0], threads, &path, folder)?;
             let (out, raw) = (folder.join("pictures"), folder.join("raw.safetensors"));

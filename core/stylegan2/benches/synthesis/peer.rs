@@ -47,7 +47,7 @@ impl Peer {
         let (Some(stdin), Some(stdout)) = (stdin, stdout) else { return Err("no pipes".into()) };
         let mut peer =
             Self { name: name.into(), version: String::new(), child, stdin, stdout: BufReader::new(stdout) };
-        peer.version = peer.line()?.trim_start_matches("ready ").to_owned();
+        peer.version = peer.line()?.trim_start_matches("ready").trim().to_owned();
         Ok(peer)
     }
 
