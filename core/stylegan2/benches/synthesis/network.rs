@@ -61,17 +61,3 @@ pub fn write_codes(config: &GeneratorConfig, folder: &Path) -> Outcome {
 pub fn floats(path: &Path) -> Outcome<Vec<f32>> {
     Ok(std::fs::read(path)?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
-
-/// Multiply-adds of one image's convolutions done directly: 9 per weight and position, a doubling one at its input's
-/// resolution, and toRGB.
-pub fn direct_multiply_adds(c: &GeneratorConfig) -> u64 {
-    let layer = |inputs: usize, outputs: usize, side: usize| (9 * inputs * outputs * side * side) as u64;
-    c.resolutions()
-        .into_iter()
-        .map(|r| {
-            let (before, width) = (c.width(r / 2), c.width(r));
-            let up = if r == 4 { 0 } else { layer(before, width, r / 2) };
-            up + layer(width, width, r) + (width * c.channels * r * r) as u64
-        })
-        .sum()
-}

@@ -121,7 +121,12 @@ pub fn serve(name: &str, path: &Path, folder: &Path) -> Outcome {
                 let time = Duration::from_millis(100);
                 peak::multiply_adds_per_second(Isa::detect(), number.parse()?, time).to_string()
             }
-            "products" => network::direct_multiply_adds(&config).to_string(),
+            "products" => match &contender {
+                Contender::Ours(g) => {
+                    g.engine().ok_or("no engine on this device")?.multiply_adds().to_string()
+                }
+                Contender::Candle(_) => return Err("only the engine counts its products".into()),
+            },
             "memory" => high_water()?.to_string(),
             _ => {
                 let w = codes.slice(0, number.parse()?);
