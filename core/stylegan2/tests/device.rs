@@ -302,6 +302,10 @@ fn bf16_rounds_and_is_bounded() {
     // Seven bits of mantissa: 2^-8 for each factor, more after ten layers, less by averaging over many products.
     assert!((1e-4..2e-2).contains(&e), "{e}");
     assert!(relative(&image(Precision::F32), &io["img_const_psi1"]) < 1e-5);
+    assert_eq!(
+        Precision::ALL.map(Precision::for_second_order),
+        [Precision::F32, Precision::Tf32, Precision::Tf32]
+    );
     let (_, penalty, grads) = ops::composed(|| ops::with_precision(Precision::Bf16, || r1(&io)));
     let e = relative(&penalty, &io["D_r1_penalty"]);
     println!("bf16, R1: {e:.1e}");

@@ -34,6 +34,11 @@ impl Precision {
         }
     }
 
+    /// The same, but no less accurate than TF32: for gradients of gradients, where rounding adds up.
+    pub fn for_second_order(self) -> Self {
+        if self == Self::Bf16 { Self::Tf32 } else { self }
+    }
+
     /// Refuses what a device does not have: the CPU computes in f32 only.
     ///
     /// # Errors
