@@ -176,6 +176,11 @@ pub(super) fn run1<O: CustomOp1 + Compose + Send + Sync + 'static>(a: &Tensor, o
     if native(a) {
         return a.contiguous()?.apply_op1(op);
     }
+    composed1(a, op)
+}
+
+/// `op(a)` in candle's operations.
+pub(super) fn composed1<O: CustomOp1 + Compose + Send + Sync + 'static>(a: &Tensor, op: O) -> Result<Tensor> {
     let args = [a.detach()];
     let y = op.compose(&args)?;
     if !a.track_op() {

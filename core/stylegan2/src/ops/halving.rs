@@ -6,9 +6,10 @@
 use super::act::{Activation, bias_act};
 use super::conv::{conv2d, conv2d_bias_act, conv2d_down, modulated_conv2d};
 use super::fir::{TAPS, blur};
+use super::graft::{Compose, composed1};
 use super::scale::scale_channels;
-use super::{constant, native, portable};
-use candle_core::{Result, Tensor};
+use super::{constant, native, portable, seen};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 /// Which way a kernel of stride 2 goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,6 +18,40 @@ enum Way {
     Halve,
     /// `x[2p + r] = sum over u of w6[j] y[p + u - 1]` with j = 4 - 2u + r.
     Double,
+}
+
+/// [`portable::parities`] or the inverse of it, which is its adjoint.
+#[derive(Debug, Clone, Copy)]
+enum Parities {
+    Apart,
+    Together,
+}
+
+impl Compose for Parities {
+    fn compose(&self, args: &[Tensor]) -> Result<Tensor> {
+        match self {
+            Self::Apart => portable::parities(&args[0]),
+            Self::Together => portable::interleaved(&args[0]),
+        }
+    }
+}
+
+impl CustomOp1 for Parities {
+    fn name(&self) -> &'static str {
+        "stylegan2-parities"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        bail!("{}: there is no kernel of its own, it is composed", self.name())
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        let inverse = match self {
+            Self::Apart => Self::Together,
+            Self::Together => Self::Apart,
+        };
+        composed1(&seen(g), inverse).map(Some)
+    }
 }
 
 /// w `[K, C, 3, 3]` filtered by [1, 3, 3, 1] along both axes, times `gain^2`, for each parity: `[4, K, 9 C]`.
@@ -54,7 +89,7 @@ pub fn conv2d_halve(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     }
     let (k, c, _, _) = w.dims4()?;
     let w = phases(w, Way::Halve, 1.0)?.transpose(0, 1)?.contiguous()?.reshape((k, 4 * c, 3, 3))?;
-    conv2d(&portable::parities(x)?, &w)
+    conv2d(&composed1(x, Parities::Apart)?, &w)
 }
 
 /// [`conv2d_halve`] with its bias and activation, b `[K]`.
@@ -80,5 +115,5 @@ pub fn modulated_conv2d_double(x: &Tensor, style: &Tensor, w: &Tensor, demod: &T
     let (k, c, _, _) = w.dims4()?;
     let w = phases(w, Way::Double, 2.0)?.reshape((4 * k, c, 3, 3))?;
     let y = conv2d(&scale_channels(x, style)?, &w)?;
-    scale_channels(&portable::interleaved(&y)?, demod)
+    scale_channels(&composed1(&y, Parities::Together)?, demod)
 }
