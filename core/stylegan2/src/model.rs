@@ -97,7 +97,10 @@ impl StyleGan2Generator {
         let device = open_device(&options.device)?;
         let (config, tensors) = file::load_generator(path)?;
         let invalid = |e: candle_core::Error| Error::Invalid(format!("{}: {e}", path.display()));
-        let net = GeneratorNet::new(&config, &Weights::frozen(tensors, &device)).map_err(invalid)?;
+        let mut net = GeneratorNet::new(&config, &Weights::frozen(tensors, &device)).map_err(invalid)?;
+        if !device.is_cpu() {
+            net.prepare().map_err(fail)?;
+        }
         if config.channels != 1 && config.channels != 3 {
             return Err(Error::Unsupported(format!(
                 "{}: images of {} channels; explanations need grey or RGB",

@@ -205,6 +205,8 @@ fn generator_matches_the_reference() {
     let io = fixture("g32_io.safetensors");
     let weights = Weights::frozen(fixture("g32_G.safetensors"), &Device::Cpu);
     let g = GeneratorNet::new(&g32(), &weights).unwrap();
+    let mut prepared = GeneratorNet::new(&g32(), &weights).unwrap();
+    prepared.prepare().unwrap();
     let clamped = GeneratorConfig { conv_clamp: Some(0.5), ..g32() };
     let clamped = GeneratorNet::new(&clamped, &weights).unwrap();
     ops::composed(|| {
@@ -217,6 +219,9 @@ fn generator_matches_the_reference() {
             println!("{image}: {e:.1e}");
             assert!(e < 1e-4, "{image}: {e}");
         }
+        let e =
+            largest(&prepared.synthesize(&io["ws_psi1"], Noise::Constant).unwrap(), &io["img_const_psi1"]);
+        assert!(e < 1e-4, "prepared: {e}");
         let e = largest(
             &clamped.synthesize(&io["ws_psi1"], Noise::Constant).unwrap(),
             &io["img_const_psi1_conv_clamp0.5"],

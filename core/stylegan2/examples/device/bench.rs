@@ -226,7 +226,8 @@ fn synthesis(
     (case, p, batch): (&Case, Precision, usize),
     (device, tensors): (&Device, &Tensors),
 ) -> Done {
-    let g = GeneratorNet::new(&case.sizes.generator(), &Weights::frozen(tensors.clone(), device))?;
+    let mut g = GeneratorNet::new(&case.sizes.generator(), &Weights::frozen(tensors.clone(), device))?;
+    g.prepare()?;
     // A stream's first codes are the same however many are drawn.
     let z = normal(&[batch, case.sizes.dim], 3)?.to_device(device)?;
     let ws = g.broadcast(&g.map(&z)?)?;

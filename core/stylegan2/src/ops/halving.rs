@@ -112,8 +112,23 @@ pub fn modulated_conv2d_double(x: &Tensor, style: &Tensor, w: &Tensor, demod: &T
     if native(x) {
         return blur(&modulated_conv2d(x, style, w, demod, true)?, 1, 2.0);
     }
+    modulated_by_phases(x, style, &doubling_kernel(w)?, demod)
+}
+
+/// The kernel `[4K, C, 3, 3]` that [`modulated_by_phases`] takes, of w `[K, C, 3, 3]`: made once where w never changes.
+///
+/// # Errors
+/// If the shape does not fit.
+pub fn doubling_kernel(w: &Tensor) -> Result<Tensor> {
     let (k, c, _, _) = w.dims4()?;
-    let w = phases(w, Way::Double, 2.0)?.reshape((4 * k, c, 3, 3))?;
-    let y = conv2d(&scale_channels(x, style)?, &w)?;
+    phases(w, Way::Double, 2.0)?.reshape((4 * k, c, 3, 3))
+}
+
+/// [`modulated_conv2d_double`] as a GPU does it, with the [`doubling_kernel`] of its weight.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn modulated_by_phases(x: &Tensor, style: &Tensor, kernel: &Tensor, demod: &Tensor) -> Result<Tensor> {
+    let y = conv2d(&scale_channels(x, style)?, kernel)?;
     scale_channels(&composed1(&y, Parities::Together)?, demod)
 }
