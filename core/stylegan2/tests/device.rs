@@ -283,6 +283,17 @@ fn path_length_matches_the_reference_and_our_kernels() {
     let io = fixture("g32_io.safetensors");
     let (first, grads) = ops::composed(|| path_length(&io));
     close("path length", &first, &io["pl_grads"], 1e-4);
+    // An encoder is trained through a frozen generator that keeps what follows from its weights.
+    let frozen = Weights::frozen(fixture("g32_G.safetensors"), &Device::Cpu);
+    let mut g = GeneratorNet::new(&g32(), &frozen).unwrap();
+    ops::composed(|| {
+        g.prepare().unwrap();
+        let ws = Var::from_tensor(&io["ws_psi1"]).unwrap();
+        let image = g.synthesize(ws.as_tensor(), Noise::Constant).unwrap();
+        let loss = (image * &io["pl_noise"]).unwrap().sum_all().unwrap();
+        let store = ops::first_order(|| loss.backward()).unwrap();
+        close("prepared", store.get(ws.as_tensor()).unwrap(), &io["pl_grads"], 1e-4);
+    });
     let (_, native) = path_length(&io);
     assert_eq!(grads.len(), native.len());
     assert!(grads.len() >= 20, "only {} gradients", grads.len());
