@@ -35,6 +35,25 @@ fn values_can_be_set_on_the_way() {
 }
 
 #[test]
+fn layers_are_checked_against_the_generator() {
+    let toy = Toy::new();
+    let layers = |value: &str| {
+        let set = format!("explainer.0.params.layers={value}");
+        toy.shiftlens(&["check", "study.toml", "--set", &set])
+    };
+    layers("\"all\"").expect(0);
+    layers("[0, 0]").expect(0);
+    layers("\"coarse\"").expect(2).says(&["`layers`", "coarse (style inputs 0 to 3)", "one style input"]);
+    layers("\"corse\"").expect(2).says(&["did you mean `coarse`?"]);
+    let knee = |value: &str| {
+        let set = format!("explainer.0.params.layers={value}");
+        shiftlens(&root(), &["check", "manifests/knee.toml", "--set", &set])
+    };
+    knee("\"fine\"").expect(0);
+    knee("[4, 10]").expect(2).says(&["style inputs 4 to 10", "10 style inputs, numbered 0 to 9"]);
+}
+
+#[test]
 fn a_heatmap_study_needs_no_generator() {
     let toy = Toy::new();
     let text = std::fs::read_to_string(toy.manifest()).unwrap();

@@ -2,6 +2,7 @@
 
 use shiftlens_tests::program::shiftlens;
 use shiftlens_tests::root;
+use shiftlens_tests::toy::Toy;
 use std::path::Path;
 
 /// A checkpoint of rosinality's program that PyTorch wrote, see the StyleGAN2 crate's own tests.
@@ -36,6 +37,49 @@ fn an_imported_network_draws_pictures() {
     assert!(sizes[1] * 10 < sizes[0] * 7, "{sizes:?}");
     let off = pictures[0].as_raw().iter().zip(pictures[1].as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
     assert!(off.unwrap() <= 8, "half precision changes a pixel by {off:?}");
+}
+
+/// A state dict of the StyleGAN2 crate's oracle: 8x8, two channels, two classes.
+fn two_classes(folder: &Path) -> String {
+    let bytes =
+        std::fs::read(root().join("core/stylegan2/tests/fixtures/oracle/g_orig_labels.safetensors")).unwrap();
+    let all = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = all.iter().filter_map(|(name, t)| Some((name.strip_prefix("G.")?, t)));
+    let path = folder.join("labels.safetensors");
+    safetensors::serialize_to_file(tensors, None, &path).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_study_names_a_class_that_the_generator_has_and_needs_grey_or_rgb() {
+    let toy = Toy::new();
+    let folder = toy.path("");
+    shiftlens(&folder, &["import", "stylegan2", &two_classes(&folder), "-o", "labels.safetensors.out"])
+        .expect(0)
+        .says(&[
+            "8x8 2 channels",
+            "architecture orig",
+            "class-conditional, 2 classes",
+            "explanations need grey or RGB",
+        ]);
+    import(&folder, &checkpoint(), &[]).expect(0).says(&["architecture skip"]);
+    let whole = std::fs::read_to_string(toy.path("study.toml")).unwrap();
+    let says = |path: &str, params: &str, words: &[&str]| {
+        let from = "[generator]\nkind = \"onnx\"\npath = \"generator.onnx\"";
+        let to = format!("[generator]\nkind = \"stylegan2\"\npath = \"{path}\"\nparams = {{ {params} }}");
+        assert!(whole.contains(from));
+        std::fs::write(toy.path("study.toml"), whole.replace(from, &to)).unwrap();
+        toy.shiftlens(&["check", "study.toml"]).expect(2).says(words);
+    };
+    says(
+        "labels.safetensors.out",
+        "class = 2",
+        &["`class` is 2, expected an index from 0 to 1", "study.toml:17"],
+    );
+    says("labels.safetensors.out", "class = 1", &["images of 2 channels; explanations need grey or RGB"]);
+    says("g.safetensors", "class = 0", &["`class` is 0, but the network is not class-conditional"]);
+    says("g.safetensors", "class = -1", &["study.toml:17", "`class` is -1, expected an index of at least 0"]);
+    says("g.safetensors", "clas = 1", &["study.toml:17", "unknown field `clas`, expected one of", "`class`"]);
 }
 
 #[test]

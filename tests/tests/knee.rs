@@ -1,7 +1,7 @@
 //! The knee example as it is committed.
 
 use shiftlens_api::record::ExplanationRecord;
-use shiftlens_tests::program::{cases, run_record, shiftlens};
+use shiftlens_tests::program::{arrays, cases, run_record, shiftlens};
 use shiftlens_tests::{root, shared};
 use std::path::Path;
 
@@ -50,6 +50,54 @@ fn synthetic_patients_are_explained() {
     );
     let page = std::fs::read_to_string(out.path().join("report.html")).unwrap();
     assert!(page.contains("synthetic"));
+}
+
+/// The same image shifted in all style inputs and in the fine ones alone: one reconstruction, and a smaller change that
+/// is of high frequency, so it mostly goes away in the mean of 8 x 8 pixels.
+#[test]
+fn a_shift_can_be_confined_to_layers() {
+    let out = tempfile::tempdir().unwrap();
+    let series = |layers: &str| {
+        let folder = out.path().join(layers.trim_matches('"')).display().to_string();
+        let set = format!("explainer.0.params={{ steps = 3, range = 2.0, layers = {layers} }}");
+        let args = [
+            "run",
+            "manifests/knee.toml",
+            "--out",
+            &folder,
+            "--limit",
+            "1",
+            FEWER[0],
+            FEWER[1],
+            "--set",
+            &set,
+        ];
+        shiftlens(&root(), &args).expect(0);
+        let case = cases(Path::new(&folder)).remove(0);
+        let ExplanationRecord::Shift { notes, .. } = &case.explanations[0] else { panic!("no shift") };
+        let note = notes.iter().find(|(k, _)| k == "layers").map(|(_, v)| v.clone());
+        let file = Path::new(&folder).join("cases").join(&case.id).join("arrays.safetensors");
+        (arrays(&file)["series.0"].as_slice().to_vec(), note)
+    };
+    let ((all, none), (fine, said)) = (series("\"all\""), series("\"fine\""));
+    assert_eq!((none, said.as_deref()), (None, Some("fine (style inputs from 8 on)")));
+    let pixels = all.len() / 3;
+    let side = pixels.isqrt();
+    assert_eq!((fine.len(), side * side), (all.len(), pixels));
+    let image = |v: &[f32], i: usize| v[i * pixels..(i + 1) * pixels].to_vec();
+    let (a, b) = (image(&all, 1), image(&fine, 1));
+    assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "two reconstructions of one image");
+    // Root mean square of the change from λ = -2 to 2, of pixels and of means of 8 x 8 pixels.
+    let change = |v: &[f32]| {
+        let d: Vec<f32> = image(v, 2).iter().zip(image(v, 0)).map(|(a, b)| a - b).collect();
+        let mut means = vec![0.0; (side / 8) * (side / 8)];
+        d.iter().enumerate().for_each(|(p, d)| means[p / side / 8 * (side / 8) + p % side / 8] += d / 64.0);
+        let rms = |v: &[f32]| (v.iter().map(|v| v * v).sum::<f32>() / v.len() as f32).sqrt();
+        (rms(&d), rms(&means))
+    };
+    let ((all, all_coarse), (fine, fine_coarse)) = (change(&all), change(&fine));
+    assert!(fine > 1e-4, "the fine inputs change nothing: {fine}");
+    assert!(fine < 0.5 * all && fine_coarse < all_coarse, "{fine} of {all}, {fine_coarse} of {all_coarse}");
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Plain arrays with checked shapes.
 
-use crate::{Error, Result};
+use crate::{Error, Result, Shift};
 use serde::{Deserialize, Serialize};
 
-fn check_finite(what: &str, data: &[f32]) -> Result<()> {
+pub(crate) fn check_finite(what: &str, data: &[f32]) -> Result<()> {
     match data.iter().position(|v| !v.is_finite()) {
         Some(index) => Err(Error::NotFinite { what: what.into(), index, value: data[index] }),
         None => Ok(()),
@@ -387,7 +387,7 @@ impl Direction {
     /// `w + λ sigma alpha` for one code (`w.len() == 1`) and S values of λ in units of sigma: `[S, L, D]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `w` is not one code of the direction's space.
+    /// [`Error::Shape`] if `w` is not one code of the direction's space; [`Error::Invalid`] if there is no λ.
     pub fn shift(&self, w: &LatentCodes, lambdas: &[f32]) -> Result<LatentCodes> {
         let [n, l, d] = w.shape();
         if n != 1 || l * d != self.alpha.len() {
@@ -397,12 +397,8 @@ impl Direction {
                 found: vec![n, l, d],
             });
         }
-        let mut data = Vec::with_capacity(lambdas.len() * l * d);
-        for &lambda in lambdas {
-            let step = lambda * self.sigma;
-            data.extend(w.as_slice().iter().zip(&self.alpha).map(|(w, a)| w + step * a));
-        }
-        LatentCodes::new([lambdas.len(), l, d], data)
+        let steps: Vec<f32> = lambdas.iter().map(|lambda| lambda * self.sigma).collect();
+        Shift::new(&self.alpha, &steps)?.codes(w, l)
     }
 }
 

@@ -3,7 +3,7 @@
 //! This crate knows no tensor library: arrays are plain row-major `f32` buffers with checked shapes, so that the
 //! same types serve candle, ONNX Runtime, linfa and plugins behind the C ABI.
 //!
-//! * [`Images`], [`LatentCodes`], [`Scores`], [`Direction`], [`ShiftSeries`], [`Heatmap`]: what flows.
+//! * [`Images`], [`LatentCodes`], [`Scores`], [`Direction`], [`Shift`], [`ShiftSeries`], [`Heatmap`]: what flows.
 //! * [`Generator`], [`Encoder`], [`Predictor`], [`Gradients`], [`DirectionFinder`], [`Explainer`]: who does it.
 //! * [`record`]: what a run leaves on disk.
 //! * [`resize`]: the one resampling used everywhere.
@@ -13,11 +13,13 @@ mod error;
 pub mod explain;
 pub mod record;
 pub mod resize;
+mod shift;
 mod traits;
 
 pub use array::{Direction, Heatmap, Images, LatentCodes, Scores, Targets, Tensor};
 pub use error::{Error, Result};
 pub use explain::{Explanation, ShiftSeries};
+pub use shift::Shift;
 pub use traits::{
     Context, DirectionFinder, Encoder, Explainer, Generator, GeneratorInfo, GradientOutput, GradientRequest,
     Gradients, LatentSpace, LayerInfo, Level, Monitor, Predictor, PredictorInfo, ScoreKind, Silent, Target,

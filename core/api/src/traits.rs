@@ -1,7 +1,7 @@
 //! What each kind of component does. `&mut self` says what the plugin ABI says: one call at a time per instance;
 //! parallel work makes more instances.
 
-use crate::{Direction, Error, Explanation, Images, LatentCodes, Result, Scores, Targets, Tensor};
+use crate::{Direction, Error, Explanation, Images, LatentCodes, Result, Scores, Shift, Targets, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// What a generator makes.
@@ -17,7 +17,7 @@ pub struct GeneratorInfo {
     pub height: usize,
     /// Width in pixels.
     pub width: usize,
-    /// Where it really runs and on what: `cpu (candle, AVX-512 kernels)`, `cuda:0`, `onnxruntime 1.30.0`.
+    /// Where it really runs and on what: `cpu (AVX-512 kernels)`, `cuda:0`, `onnxruntime 1.30.0`.
     pub backend: String,
 }
 
@@ -25,8 +25,9 @@ pub struct GeneratorInfo {
 pub trait Generator: Send {
     /// Sizes and backend.
     fn info(&self) -> GeneratorInfo;
-    /// `n` codes of W (`[n, 1, D]`), drawn as in training; the same seed gives the same codes, and the first codes
-    /// of a larger draw are those of a smaller one.
+    /// `n` codes of W (`[n, 1, D]`), drawn as in training; the same seed gives the same codes, and the first codes of a
+    /// larger draw are those of a smaller one. A component that was asked to truncate layers differently answers codes
+    /// of W+ (`[n, L, D]`); no study asks for that.
     ///
     /// # Errors
     /// If the component fails.
@@ -36,6 +37,16 @@ pub trait Generator: Send {
     /// # Errors
     /// [`Error::Shape`] for codes of another space, or if the component fails.
     fn synthesize(&mut self, w: &LatentCodes) -> Result<Images>;
+    /// The series `G(w + t α)` of one code, one image per step of `shift` (Schutte et al. 2021, section 2.3); `w` is
+    /// `[1, 1, D]` or `[1, L, D]`. By default the codes of [`Shift::codes`] are synthesised. A generator that shares work
+    /// between the steps overrides it; its images are those of the default but for rounding (1e-5).
+    ///
+    /// # Errors
+    /// As [`Shift::codes`] and [`Generator::synthesize`].
+    fn series(&mut self, w: &LatentCodes, shift: &Shift<'_>) -> Result<Images> {
+        let codes = shift.codes(w, self.info().latent_layers)?;
+        self.synthesize(&codes)
+    }
 }
 
 /// E: images to latent codes.

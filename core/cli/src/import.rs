@@ -49,9 +49,17 @@ pub fn import(command: &Import) -> crate::Done {
         e => Failure::Work(e),
     })?;
     let c = &imported.config;
-    let colours = if c.channels == 1 { "grey" } else { "RGB" };
+    let colours = match c.channels {
+        1 => "grey".into(),
+        3 => "RGB".into(),
+        n => format!("{n} channels"),
+    };
     println!("{}: {}, {2}x{2} {colours}", o.out.display(), imported.format, c.resolution);
+    println!("  architecture {}", c.architecture.name());
     println!("  z {}, w {}, mapping network of {} layers", c.z_dim, c.w_dim, c.mapping_layers);
+    if c.label_dim > 0 {
+        println!("  class-conditional, {} classes", c.label_dim);
+    }
     println!("  feature maps min({} / side, {})", c.channel_base, c.channel_max);
     match c.conv_clamp {
         Some(limit) => println!("  activations clamped at {limit}"),

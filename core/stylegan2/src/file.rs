@@ -1,6 +1,6 @@
 //! Network files: safetensors with the reference's tensor names and the network's sizes in the metadata.
 
-use crate::net::{EncoderConfig, GeneratorConfig, GeneratorNet};
+use crate::net::{EncoderConfig, GeneratorConfig, GeneratorNet, one_hot};
 use crate::rng::Rng;
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use std::path::Path;
 /// Key of the metadata under which a file says what network it holds.
 pub(crate) const KEY: &str = "shiftlens";
 
-/// The mean of w over `n` codes drawn with seed 0, `[D]`.
+/// The mean of w over `n` codes drawn with seed 0, `[D]`; over all classes, if there are any.
 ///
 /// # Errors
 /// If candle fails.
@@ -23,13 +23,40 @@ pub fn mean_w(g: &GeneratorNet, n: usize) -> candle_core::Result<Tensor> {
 }
 
 /// `n` codes of W `[n, D]`, untruncated, drawn from `seed`; the first codes of a larger draw are those of a smaller.
+/// Classes, if there are any, are drawn evenly, from a stream of their own: the same seed has the same z.
 ///
 /// # Errors
 /// If candle fails.
 pub fn sample_w(g: &GeneratorNet, n: usize, seed: u64) -> candle_core::Result<Tensor> {
-    let z_dim = g.config().z_dim;
-    let z = Rng::new(seed, 0).normals(n * z_dim);
-    g.map(&Tensor::from_vec(z, (n, z_dim), g.w_avg().device())?)
+    let z = Rng::new(seed, 0).normals(n * g.config().z_dim);
+    map_classes(g, z, &draw_classes(g, n, &mut Rng::new(seed, 1)))
+}
+
+/// [`sample_w`] of one class of a class-conditional network, with the same z.
+///
+/// # Errors
+/// If the network has no such class, or candle fails.
+pub fn sample_w_of(g: &GeneratorNet, n: usize, seed: u64, class: usize) -> candle_core::Result<Tensor> {
+    map_classes(g, Rng::new(seed, 0).normals(n * g.config().z_dim), &vec![class; n])
+}
+
+/// As many classes, drawn evenly; none of an unconditional network, which then draws nothing.
+pub(crate) fn draw_classes(g: &GeneratorNet, n: usize, rng: &mut Rng) -> Vec<usize> {
+    match g.config().label_dim {
+        0 => Vec::new(),
+        k => (0..n).map(|_| rng.below(k)).collect(),
+    }
+}
+
+/// z, row-major, and a class for each, or none of an unconditional network, to w `[n, D]`.
+pub(crate) fn map_classes(g: &GeneratorNet, z: Vec<f32>, classes: &[usize]) -> candle_core::Result<Tensor> {
+    let (z_dim, device) = (g.config().z_dim, g.w_avg().device());
+    let n = z.len() / z_dim;
+    let z = Tensor::from_vec(z, (n, z_dim), device)?;
+    if classes.is_empty() {
+        return g.map(&z);
+    }
+    g.map_labelled(&z, Some(&one_hot(classes, g.config().label_dim, device)?))
 }
 
 fn save<C: Serialize>(

@@ -7,10 +7,11 @@ mod model;
 pub mod net;
 pub mod ops;
 pub mod rng;
+pub mod synth;
 pub mod train;
 pub mod weights;
 
-pub use model::{GeneratorOptions, StyleGan2Encoder, StyleGan2Generator, open_device};
+pub use model::{GeneratorOptions, NoiseMode, StyleGan2Encoder, StyleGan2Generator, open_device};
 pub use ops::Precision;
 
 /// Makes candle follow gradients through backward passes (see [`ops`]). Call it first thing in `main`, before other

@@ -5,7 +5,9 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use shiftlens_api::{Generator, Silent};
-use shiftlens_stylegan2::net::{Discriminator, DiscriminatorConfig, GeneratorConfig, GeneratorNet, Noise};
+use shiftlens_stylegan2::net::{
+    Architecture, Discriminator, DiscriminatorConfig, GeneratorConfig, GeneratorNet, Noise,
+};
 use shiftlens_stylegan2::ops::{self, Activation, Gather, Precision};
 use shiftlens_stylegan2::rng::Rng;
 use shiftlens_stylegan2::train::{EncoderManifest, GeneratorManifest, train_encoder, train_generator};
@@ -177,6 +179,8 @@ fn g32() -> GeneratorConfig {
         channel_base: 2048,
         channel_max: 64,
         conv_clamp: None,
+        architecture: Architecture::Skip,
+        label_dim: 0,
     }
 }
 
@@ -189,6 +193,10 @@ fn d32() -> DiscriminatorConfig {
         mbstd_group: 4,
         mbstd_channels: 1,
         conv_clamp: None,
+        architecture: Architecture::Resnet,
+        label_dim: 0,
+        cmap_dim: None,
+        mapping_layers: 8,
     }
 }
 

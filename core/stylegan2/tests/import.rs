@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 use shiftlens_api::{Error, Generator};
 use shiftlens_stylegan2::import::{ImportOptions, Imported, import_generator};
-use shiftlens_stylegan2::net::{GeneratorConfig, GeneratorNet, Noise};
+use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet, Noise};
 use shiftlens_stylegan2::weights::Weights;
 use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Generator};
 use std::collections::HashMap;
@@ -65,6 +65,8 @@ fn config(name: &str) -> GeneratorConfig {
         channel_base: base,
         channel_max: max,
         conv_clamp: None,
+        architecture: Architecture::Skip,
+        label_dim: 0,
     }
 }
 
@@ -288,10 +290,11 @@ fn whatever_is_no_stylegan2_generator_is_refused_by_name() {
         (json!({ "raw": "stylegan2-tf" }), "StyleGAN2 of the TensorFlow"),
         (add("g_synthesis.blocks.4x4.const", &[1]), "StyleGAN (the first version)"),
         (add("scaleLayers.0.0.module.weight", &[1]), "progressively grown"),
-        (config(json!({ "c_dim": 3 })), "class-conditional (3 labels)"),
-        (add("mapping.embed.weight", &[64, 3]), "class-conditional"),
+        (config(json!({ "c_dim": 3 })), "c_dim is 3 in the network's arguments, 0 in its tensors"),
+        (add("mapping.embed.weight", &[64, 3]), "3 labels embedded in 64 of the mapping network's 64 inputs"),
+        (add("mapping.embed.weight", &[32, 3]), "embedded in 32 features; expected the size of w, 64"),
         (add("b32.fromrgb.weight", &[1]), "discriminator"),
-        (add("synthesis.b8.skip.weight", &[1]), "residual"),
+        (add("synthesis.b8.skip.weight", &[1]), "architecture`: expected \"resnet\", found \"skip\""),
         (
             json!({ "drop": ["synthesis.b4.conv1"] }),
             "no StyleGAN2 generator: its tensors are called mapping.fc0",
@@ -301,7 +304,10 @@ fn whatever_is_no_stylegan2_generator_is_refused_by_name() {
             "`synthesis.b8.architecture`: expected \"skip\"",
         ),
         (set("mapping.fc1", json!({ "activation": "relu" })), "`mapping.fc1.activation`"),
-        (set("mapping.fc1", json!({ "bias_gain": 1 })), "multiplier is 1, expected 0.01"),
+        (
+            set("mapping.fc1", json!({ "bias_gain": 1 })),
+            "`mapping.fc1`: the learning-rate multiplier is 1, expected 0.01",
+        ),
         (set("synthesis.b8.conv1", json!({ "conv_clamp": 256 })), "differ in conv_clamp"),
         (set("synthesis.b8.conv1", json!({ "conv_clamp": "x" })), "conv_clamp`: expected a positive number"),
         (set("synthesis.b8.conv1", json!({ "use_noise": false })), "a layer without noise"),

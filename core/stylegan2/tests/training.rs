@@ -1,7 +1,10 @@
 //! Training runs on a tiny data set: resuming is exact, both trainers learn, divergence is reported.
 
 use shiftlens_api::{Encoder, Generator, Monitor, Silent};
+use shiftlens_stylegan2::file::save_generator;
+use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet};
 use shiftlens_stylegan2::train::{EncoderManifest, GeneratorManifest, train_encoder, train_generator};
+use shiftlens_stylegan2::weights::Weights;
 use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Encoder, StyleGan2Generator};
 use std::path::Path;
 
@@ -151,6 +154,70 @@ samples-every = 4000
         let error = StyleGan2Generator::load(&folder.path().join("gan/generator.safetensors"), &cuda);
         assert!(error.err().unwrap().to_string().contains("without CUDA"));
     }
+}
+
+#[test]
+fn classes_are_for_encoders_only() {
+    shiftlens_stylegan2::enable_second_order();
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = folder.path().join("train.toml");
+    gan_manifest(folder.path(), "gan", 8);
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, text.replace("[generator]", "[generator]\nlabel-dim = 2")).unwrap();
+    let error = GeneratorManifest::read(&manifest).unwrap_err().to_string();
+    assert!(error.contains("label-dim: training is unconditional"), "{error}");
+
+    // An encoder learns on images of all classes.
+    let config = GeneratorConfig {
+        resolution: 8,
+        channels: 1,
+        z_dim: 4,
+        w_dim: 6,
+        mapping_layers: 1,
+        channel_base: 64,
+        channel_max: 8,
+        conv_clamp: None,
+        architecture: Architecture::Resnet,
+        label_dim: 3,
+    };
+    let weights = Weights::random(1, &candle_core::Device::Cpu);
+    GeneratorNet::new(&config, &weights).unwrap();
+    let generator = folder.path().join("g.safetensors");
+    let tensors = weights.tensors().into_iter().collect();
+    save_generator(&generator, &config, &tensors, candle_core::DType::F32).unwrap();
+    let text = format!(
+        r#"
+schema = 1
+name = "classes"
+generator = {generator:?}
+[encoder]
+resolution = 8
+channels = 1
+w-dim = 6
+channel-base = 64
+channel-max = 8
+[training]
+seed = 4
+images = 320
+batch = 16
+learning-rate = 5e-3
+latent-weight = 1.0
+pixel-weight = 0.0
+[output]
+folder = {:?}
+checkpoint-every = 320
+samples-every = 320
+"#,
+        folder.path().join("encoder")
+    );
+    std::fs::write(&manifest, text).unwrap();
+    let report = train_encoder(&EncoderManifest::read(&manifest).unwrap(), None, &Silent).unwrap();
+    assert!(report.latent_r2.is_finite() && report.synthetic_rmse.is_finite(), "{report:?}");
+    let mut e = StyleGan2Encoder::load(&report.file, "cpu").unwrap();
+    let options = GeneratorOptions { class: Some(2), ..Default::default() };
+    let mut g = StyleGan2Generator::load(&generator, &options).unwrap();
+    let w = g.sample(4, 1).unwrap();
+    assert_eq!(e.encode(&g.synthesize(&w).unwrap()).unwrap().shape(), w.shape());
 }
 
 #[test]

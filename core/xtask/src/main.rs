@@ -1,4 +1,4 @@
-//! Workspace tasks: `cargo xtask setup | demo | test | cuda | bench-gradcam | tidy`.
+//! Workspace tasks: `cargo xtask setup | demo | test | cuda | bench-gradcam | bench-synthesis | tidy`.
 
 mod bench;
 mod demo;
@@ -30,6 +30,14 @@ Tasks of the Shiftlens workspace: cargo xtask TASK
             --python PYTHON   which Python (default: python3)
             --memory N        instead: resident memory over N images
             --models, --batches, --rounds, --threads   see core/cli/benches/gradcam.rs
+  bench-synthesis
+          StyleGAN2 images against candle, PyTorch and ONNX Runtime; the Python needs torch, onnx and onnxruntime
+            --python PYTHON   which Python (default: python3)
+            --quick           the smallest network, three rounds
+            --memory          instead: peak memory of one synthesis
+            --series          instead: series of one image against their codes synthesised together
+            --generate        instead: the rate of `shiftlens generate` against the bare engine's
+            --network, --batch, --threads, --contenders, --rounds, --verbose   see core/stylegan2/benches/synthesis
   tidy    the rules of core/ARCHITECTURE.md that can be checked mechanically
 ";
 
@@ -48,6 +56,7 @@ fn main() -> ExitCode {
         ("test", []) => suite::run(),
         ("cuda", options) => gpu::Options::parse(options).and_then(|o| gpu::build(&o)),
         ("bench-gradcam", options) => bench::gradcam(options),
+        ("bench-synthesis", options) => bench::synthesis(options),
         ("tidy", []) => tidy::report(&root()),
         ("help" | "--help" | "-h", _) => {
             print!("{HELP}");

@@ -99,7 +99,7 @@ fn every_mistake_has_a_place_and_a_suggestion() {
         (
             "steps = 9",
             "stepz = 9",
-            "unknown field `stepz`, expected `steps` or `range` (did you mean `steps`?",
+            "unknown field `stepz`, expected one of `steps`, `range`, `layers` (did you mean `steps`?",
         ),
         (
             "plugin:gradcam",

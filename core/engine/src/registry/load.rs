@@ -1,7 +1,8 @@
 //! Making a study's components, and trying them on one another before any work is done.
 
 use super::plugins::{FromPlugin, Libraries};
-use super::{Ambient, DIRECTIONS, ENCODERS, EXPLAINERS, Entry, GENERATORS, Made, PREDICTORS};
+use super::{Ambient, DIRECTIONS, ENCODERS, EXPLAINERS, Entry, GENERATORS, LATENT_SHIFT, Made, PREDICTORS};
+use crate::latent_shift::LatentShiftParams;
 use crate::manifest::{ComponentSpec, Kind, ManifestError, Study};
 use sha2::{Digest, Sha256};
 use shiftlens_api::record::ComponentRecord;
@@ -117,6 +118,12 @@ impl<'a> Loader<'a> {
     }
 }
 
+/// A generator's record: where it runs, what it draws.
+fn describe_generator(g: &dyn Generator) -> (String, String) {
+    let i = g.info();
+    (i.backend, format!("{}x{}, {}, W {}", i.height, i.width, channels(i.channels), i.latent_dim))
+}
+
 impl Study {
     /// A component's complaint at the place in the manifest that it is about.
     pub fn component_problem(&self, spec: &ComponentSpec, error: &Error) -> ManifestError {
@@ -142,19 +149,32 @@ impl Study {
         self.problem(at, format!("{} ({}): {message}", spec.role, spec.kind), help)
     }
 
-    /// Loads every component, picks the target class, and tries the parts on one another.
-    ///
-    /// # Errors
-    /// What does not load or does not fit, at its place in the manifest.
-    pub fn load(&self) -> Result<Components, ManifestError> {
+    fn loader(&self) -> Loader<'_> {
         let threshold = self.direction.as_ref().map_or(0.5, |d| d.threshold);
-        let mut l = Loader {
+        Loader {
             study: self,
             libraries: Libraries::new(self.folder()),
             ambient: Ambient { threshold },
             records: Vec::new(),
             remarks: self.remarks.clone(),
-        };
+        }
+    }
+
+    /// Loads the generator alone; `None` for a study that has none.
+    ///
+    /// # Errors
+    /// If it does not load, at its place in the manifest.
+    pub fn load_generator(&self) -> Result<Option<Box<dyn Generator>>, ManifestError> {
+        let load = |g| self.loader().component(g, GENERATORS, describe_generator);
+        self.generator.as_ref().map(load).transpose()
+    }
+
+    /// Loads every component, picks the target class, and tries the parts on one another.
+    ///
+    /// # Errors
+    /// What does not load or does not fit, at its place in the manifest.
+    pub fn load(&self) -> Result<Components, ManifestError> {
+        let mut l = self.loader();
         let predictor = l.component(&self.predictor, PREDICTORS, |p| {
             let i = p.info();
             let size = i.input_size.map_or("any size".into(), |(h, w)| format!("{h}x{w}"));
@@ -162,13 +182,7 @@ impl Study {
         })?;
         let latent = match (&self.generator, &self.encoder, &self.direction) {
             (Some(g), Some(e), Some(d)) => {
-                let generator = l.component(g, GENERATORS, |g| {
-                    let i = g.info();
-                    (
-                        i.backend,
-                        format!("{}x{}, {}, W {}", i.height, i.width, channels(i.channels), i.latent_dim),
-                    )
-                })?;
+                let generator = l.component(g, GENERATORS, describe_generator)?;
                 let encoder = l.component(e, ENCODERS, |_| Default::default())?;
                 let finder = l.component(&d.finder, DIRECTIONS, |_| Default::default())?;
                 Some(LatentParts { generator, encoder, finder })
@@ -224,6 +238,11 @@ impl Study {
                 found: back.shape().to_vec(),
             };
             return Err(blame(e, misfit));
+        }
+        for spec in self.explainers.iter().filter(|e| e.kind == Kind::Builtin(LATENT_SHIFT)) {
+            LatentShiftParams::from_json(&spec.params, 0.5)
+                .and_then(|p| p.layers.of(info.latent_layers))
+                .map_err(|e| blame(spec, e))?;
         }
         Ok(())
     }

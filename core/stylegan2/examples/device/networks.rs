@@ -2,7 +2,8 @@
 
 use candle_core::{Device, Result, Tensor};
 use shiftlens_stylegan2::net::{
-    Discriminator, DiscriminatorConfig, EncoderConfig, EncoderNet, GeneratorConfig, GeneratorNet,
+    Architecture, Discriminator, DiscriminatorConfig, EncoderConfig, EncoderNet, GeneratorConfig,
+    GeneratorNet,
 };
 use shiftlens_stylegan2::rng::Rng;
 use shiftlens_stylegan2::weights::Weights;
@@ -33,6 +34,8 @@ impl Sizes {
             channel_base: self.base,
             channel_max: self.max,
             conv_clamp: None,
+            architecture: Architecture::Skip,
+            label_dim: 0,
         }
     }
     pub fn discriminator(&self) -> DiscriminatorConfig {
@@ -44,6 +47,10 @@ impl Sizes {
             mbstd_group: 4,
             mbstd_channels: 1,
             conv_clamp: None,
+            architecture: Architecture::Resnet,
+            label_dim: 0,
+            cmap_dim: None,
+            mapping_layers: 8,
         }
     }
     pub fn encoder(&self) -> EncoderConfig {

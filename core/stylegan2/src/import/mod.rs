@@ -55,7 +55,7 @@ pub struct Imported {
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Invalid`] if it is damaged or contradicts itself;
-/// [`Error::Unsupported`] if it holds something else, such as StyleGAN3 or a class-conditional network.
+/// [`Error::Unsupported`] if it holds something else, such as StyleGAN3.
 pub fn import_generator(path: &Path, options: &ImportOptions) -> Result<Imported> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let read = from_bytes(&bytes, options).map_err(|e| match e {
@@ -98,7 +98,7 @@ pub fn from_bytes(bytes: &[u8], options: &ImportOptions) -> Result<Imported> {
     // rosinality's layers have no clamp.
     let mut clamp = is_rosinality.then_some(None);
     if let Some(facts) = &facts {
-        network::check_modules(facts)?;
+        network::check_modules(facts, config.architecture)?;
         silent = network::without_noise(facts);
         clamp = network::clamp(facts)?;
     }
@@ -124,6 +124,9 @@ pub fn from_bytes(bytes: &[u8], options: &ImportOptions) -> Result<Imported> {
             None
         }
     };
+    if ![1, 3].contains(&config.channels) {
+        notes.push(format!("its images have {} channels; explanations need grey or RGB", config.channels));
+    }
     let tensors = collect(&mut a, &config, &silent, &mut notes)?;
     Ok(Imported { config, tensors, format, notes, source: String::new(), sha256: String::new() })
 }
@@ -225,12 +228,20 @@ fn needed(config: &GeneratorConfig) -> Vec<String> {
     let mut names = vec!["mapping.w_avg".to_owned(), "synthesis.b4.const".to_owned()];
     let mut add =
         |prefix: String, parts: &[&str]| names.extend(parts.iter().map(|p| format!("{prefix}.{p}")));
+    if config.label_dim > 0 {
+        add("mapping.embed".into(), &["weight", "bias"]);
+    }
     for i in 0..config.mapping_layers {
         add(format!("mapping.fc{i}"), &["weight", "bias"]);
     }
     for r in config.resolutions() {
         let style = ["weight", "bias", "affine.weight", "affine.bias"];
-        add(format!("synthesis.b{r}.torgb"), &style);
+        if config.has_to_image(r) {
+            add(format!("synthesis.b{r}.torgb"), &style);
+        }
+        if config.has_residual(r) {
+            add(format!("synthesis.b{r}.skip"), &["weight"]);
+        }
         for conv in if r == 4 { &["conv1"][..] } else { &["conv0", "conv1"] } {
             add(format!("synthesis.b{r}.{conv}"), &style);
             add(format!("synthesis.b{r}.{conv}"), &["noise_strength", "noise_const"]);

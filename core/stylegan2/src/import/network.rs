@@ -2,7 +2,7 @@
 
 use super::arrays::Arrays;
 use super::tree::{Facts, shown};
-use crate::net::GeneratorConfig;
+use crate::net::{Architecture, GeneratorConfig};
 use candle_core::Tensor;
 use shiftlens_api::{Error, Result};
 
@@ -20,19 +20,8 @@ pub fn refusal(a: &Arrays<'_>, classes: &[&str]) -> Option<String> {
     if any(&["progression.", "scaleLayers.", "toRGBLayers."]) {
         return Some("the network is a progressively grown GAN; only StyleGAN2 can be imported".into());
     }
-    if any(&["mapping.embed."]) {
-        return Some(
-            "the network is class-conditional (it embeds labels); only unconditional ones are supported"
-                .into(),
-        );
-    }
     if any(&[".fromrgb.", "epilogue."]) || class("Discriminator") {
         return Some("the network is a discriminator; a generator is needed".into());
-    }
-    if any(&["synthesis.b"]) && any(&[".skip.weight"]) {
-        return Some(
-            "the network's synthesis is of the residual kind; only skip connections are supported".into(),
-        );
     }
     if a.shape("synthesis.b4.conv1.weight").is_none() {
         let some: Vec<&str> = a.names().take(4).map(shown).collect();
@@ -56,8 +45,8 @@ fn shape<const N: usize>(a: &Arrays<'_>, name: &str) -> Result<[usize; N]> {
 /// If a tensor is missing, or the sizes contradict one another.
 pub fn config(a: &Arrays<'_>, facts: Option<&Facts<'_, '_>>) -> Result<GeneratorConfig> {
     let mapping_layers = (0..).take_while(|i| a.shape(&format!("mapping.fc{i}.weight")).is_some()).count();
-    let [w_dim, z_dim] = shape(a, "mapping.fc0.weight")?;
-    let [channels, ..] = shape::<4>(a, "synthesis.b4.torgb.weight")?;
+    let [w_dim, inputs] = shape(a, "mapping.fc0.weight")?;
+    let (z_dim, label_dim) = latent(a, w_dim, inputs)?;
     let mut widths = Vec::new();
     for exponent in 2..=10 {
         let resolution = 1usize << exponent;
@@ -68,6 +57,7 @@ pub fn config(a: &Arrays<'_>, facts: Option<&Facts<'_, '_>>) -> Result<Generator
         widths.push((resolution, shape::<4>(a, &name)?[0]));
     }
     let resolution = widths.last().map_or(0, |(r, _)| *r);
+    let [channels, ..] = shape::<4>(a, &format!("synthesis.b{resolution}.torgb.weight"))?;
     let widest = widths.iter().map(|(_, c)| *c).max().unwrap_or(0);
     // The smallest base that gives every resolution its width, if any does: a width is base / r rounded down.
     let base = widths.iter().map(|(r, c)| r.saturating_mul(*c)).max().unwrap_or(0);
@@ -80,6 +70,8 @@ pub fn config(a: &Arrays<'_>, facts: Option<&Facts<'_, '_>>) -> Result<Generator
         channel_base: base,
         channel_max: widest,
         conv_clamp: None,
+        architecture: architecture(a, resolution),
+        label_dim,
     };
     if let Some(facts) = facts {
         declared(&mut config, facts)?;
@@ -95,24 +87,49 @@ pub fn config(a: &Arrays<'_>, facts: Option<&Facts<'_, '_>>) -> Result<Generator
             )));
         }
     }
-    if ![1, 3].contains(&channels) {
+    Ok(config)
+}
+
+/// Sizes of z and of labels: the first layer's inputs are z and, where labels are embedded, an embedding of w's size.
+fn latent(a: &Arrays<'_>, w_dim: usize, inputs: usize) -> Result<(usize, usize)> {
+    if a.shape("mapping.embed.weight").is_none() {
+        return Ok((inputs, 0));
+    }
+    let [embedded, labels] = shape(a, "mapping.embed.weight")?;
+    if embedded != w_dim {
         return Err(Error::Unsupported(format!(
-            "images of {channels} channels; explanations need grey or RGB"
+            "labels are embedded in {embedded} features; expected the size of w, {w_dim}"
         )));
     }
-    Ok(config)
+    match inputs.checked_sub(embedded) {
+        Some(z_dim) if z_dim > 0 && labels > 0 => Ok((z_dim, labels)),
+        _ => Err(Error::Unsupported(format!(
+            "{labels} labels embedded in {embedded} of the mapping network's {inputs} inputs: expected at least one \
+             label, and inputs left for z"
+        ))),
+    }
+}
+
+/// A residual network has a convolution past its blocks, one of output skips makes an image in each block.
+fn architecture(a: &Arrays<'_>, resolution: usize) -> Architecture {
+    let blocks = |part: &str, last: usize| {
+        (2..10)
+            .map(|e| 1 << e)
+            .filter(|r| *r < last)
+            .any(|r| a.shape(&format!("synthesis.b{r}.{part}.weight")).is_some())
+    };
+    match (blocks("skip", 2 * resolution), blocks("torgb", resolution)) {
+        (true, _) => Architecture::Resnet,
+        (false, true) => Architecture::Skip,
+        (false, false) => Architecture::Orig,
+    }
 }
 
 /// Compares the sizes with the arguments that the network was made with, and takes the two that shapes leave open.
 fn declared(config: &mut GeneratorConfig, facts: &Facts<'_, '_>) -> Result<()> {
-    let labels = facts.argument(&["c_dim"], Some(1))?.unwrap_or(0);
-    if labels > 0 {
-        return Err(Error::Unsupported(format!(
-            "the network is class-conditional ({labels} labels); only unconditional ones are supported"
-        )));
-    }
-    let sizes: [(&[&str], Option<usize>, usize); 5] = [
+    let sizes: [(&[&str], Option<usize>, usize); 6] = [
         (&["z_dim"], Some(0), config.z_dim),
+        (&["c_dim"], Some(1), config.label_dim),
         (&["w_dim"], Some(2), config.w_dim),
         (&["img_resolution"], Some(3), config.resolution),
         (&["img_channels"], Some(4), config.channels),
@@ -128,14 +145,22 @@ fn declared(config: &mut GeneratorConfig, facts: &Facts<'_, '_>) -> Result<()> {
             )));
         }
     }
-    let base = facts.argument(&["synthesis_kwargs", "channel_base"], None)?;
-    let max = facts.argument(&["synthesis_kwargs", "channel_max"], None)?;
-    config.channel_base = base.unwrap_or(config.channel_base);
-    config.channel_max = max.unwrap_or(config.channel_max);
+    // stylegan2-ada-pytorch has them among synthesis_kwargs, stylegan3 among the network's own arguments.
+    let width = |name| match facts.argument(&["synthesis_kwargs", name], None)? {
+        None => facts.argument(&[name], None),
+        found => Ok(found),
+    };
+    config.channel_base = width("channel_base")?.unwrap_or(config.channel_base);
+    config.channel_max = width("channel_max")?.unwrap_or(config.channel_max);
     Ok(())
 }
 
-/// `conv_clamp`, which all layers must agree on; `None` if no layer says it, `Some(None)` if nothing is clamped.
+/// The convolutions past residual blocks: linear and never clamped.
+fn is_past(path: &str) -> bool {
+    path.starts_with("synthesis.") && path.ends_with(".skip")
+}
+
+/// `conv_clamp`, which all layers must agree on, those past residual blocks aside; `None` if no layer says it, `Some(None)` if nothing is clamped.
 ///
 /// # Errors
 /// If layers differ.
@@ -147,6 +172,12 @@ pub fn clamp(facts: &Facts<'_, '_>) -> Result<Option<Option<f32>>> {
             return Err(Error::Invalid(format!("`{path}.conv_clamp`: expected a positive number or None")));
         }
         match common {
+            _ if is_past(path) => match value {
+                None => {}
+                Some(c) => {
+                    return Err(Error::Unsupported(format!("`{path}.conv_clamp`: expected None, found {c}")));
+                }
+            },
             Some((other, c)) if c != value => {
                 return Err(Error::Unsupported(format!("`{path}` and `{other}` differ in conv_clamp")));
             }
@@ -160,10 +191,12 @@ pub fn clamp(facts: &Facts<'_, '_>) -> Result<Option<Option<f32>>> {
 ///
 /// # Errors
 /// The message names the module and the attribute.
-pub fn check_modules(facts: &Facts<'_, '_>) -> Result<()> {
-    for (key, expected) in [("architecture", "skip"), ("activation", "lrelu")] {
-        // A style is a linear layer, whatever the network's activation is.
-        for (path, id) in facts.all(key).filter(|(p, _)| !p.ends_with(".affine")) {
+pub fn check_modules(facts: &Facts<'_, '_>, architecture: Architecture) -> Result<()> {
+    // Styles, embedded labels and what leads past a residual block are linear, whatever the network's activation is.
+    let linear = |p: &str| p.ends_with(".affine") || p == "mapping.embed" || is_past(p);
+    for (key, usual) in [("architecture", architecture.name()), ("activation", "lrelu")] {
+        for (path, id) in facts.all(key) {
+            let expected = if key == "activation" && linear(path) { "linear" } else { usual };
             let found = facts.pickle.text(id).unwrap_or("something else");
             if found != expected {
                 return Err(Error::Unsupported(format!(
@@ -172,11 +205,14 @@ pub fn check_modules(facts: &Facts<'_, '_>) -> Result<()> {
             }
         }
     }
-    for (path, id) in facts.all("bias_gain").filter(|(p, _)| p.starts_with("mapping.fc")) {
+    for (path, id) in facts.all("bias_gain").filter(|(p, _)| p.starts_with("mapping.")) {
         let found = facts.number(id).unwrap_or(f64::NAN);
-        if (found - 0.01).abs() > 1e-9 {
+        let expected = if path == "mapping.embed" { 1.0 } else { 0.01 };
+        // Written so that a number that is none is refused.
+        let fits = (found - expected).abs() <= 1e-9;
+        if !fits {
             return Err(Error::Unsupported(format!(
-                "`{path}`: the mapping network's learning-rate multiplier is {found}, expected 0.01"
+                "`{path}`: the learning-rate multiplier is {found}, expected {expected}"
             )));
         }
     }

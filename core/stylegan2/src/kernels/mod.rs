@@ -1,8 +1,21 @@
 //! CPU kernels: plain slices in, plain slices out. The only `unsafe` of this crate lives here.
+//!
+//! Two families. [`gemm`] and [`conv`] serve training: plain row-major arrays, weights that change at every step, and
+//! gradients. The others serve synthesis with fixed weights (see [`crate::synth`]): `axis` has the fast convolutions of
+//! one axis, `tiles` makes planes of them, `panels` multiplies, `fast` puts the three together, `image` makes pictures
+//! of maps, `team` runs loops on threads.
 
+pub(crate) mod aligned;
+mod axis;
 pub mod conv;
+pub(crate) mod fast;
 pub mod gemm;
+pub(crate) mod image;
+pub(crate) mod panels;
+pub mod peak;
 mod simd;
+pub(crate) mod team;
+pub(crate) mod tiles;
 
 pub use gemm::Isa;
 

@@ -20,6 +20,81 @@ fn check_resolution(resolution: usize) -> Result<()> {
     Ok(())
 }
 
+/// How the blocks of a network are joined (Karras et al. 2020, section 4.1 and figure 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Architecture {
+    /// One chain of convolutions; the image is made after, or read before, the largest resolution only.
+    Orig,
+    /// Output skips in G: every block adds its image to the doubled one of the block before. Input skips in D: every
+    /// block also reads the image, halved to its resolution.
+    Skip,
+    /// Residual blocks: a 1x1 convolution leads past the two others, and the sum is scaled by `1 / sqrt(2)`.
+    Resnet,
+}
+
+impl Architecture {
+    /// All of them, the default of generators first.
+    pub const ALL: [Self; 3] = [Self::Skip, Self::Resnet, Self::Orig];
+
+    /// As in files and in the reference: `orig`, `skip`, `resnet`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Orig => "orig",
+            Self::Skip => "skip",
+            Self::Resnet => "resnet",
+        }
+    }
+    fn skip() -> Self {
+        Self::Skip
+    }
+    fn resnet() -> Self {
+        Self::Resnet
+    }
+    // serde hands over a reference
+    fn is_skip(&self) -> bool {
+        *self == Self::Skip
+    }
+    fn is_resnet(&self) -> bool {
+        *self == Self::Resnet
+    }
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+/// Layers of a mapping network that does not say how many.
+const MAPPING_LAYERS: usize = 8;
+
+fn mapping_layers() -> usize {
+    MAPPING_LAYERS
+}
+
+fn is_usual(layers: &usize) -> bool {
+    *layers == MAPPING_LAYERS
+}
+
+fn check_channels(channels: usize) -> Result<()> {
+    if !(1..=4).contains(&channels) {
+        bail!("channels {channels}: expected 1 to 4");
+    }
+    Ok(())
+}
+
+fn check_widths(base: usize, max: usize, resolution: usize) -> Result<()> {
+    if max == 0 {
+        bail!("channel-max 0: expected at least 1");
+    }
+    if base < resolution {
+        bail!(
+            "channel-base {base}: expected at least the resolution, {resolution}, since the largest block has \
+             channel-base / resolution feature maps"
+        );
+    }
+    Ok(())
+}
+
 /// Sizes of a generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -41,6 +116,12 @@ pub struct GeneratorConfig {
     /// Largest magnitude of activations, for networks trained in half precision.
     #[serde(default)]
     pub conv_clamp: Option<f32>,
+    /// How the blocks are joined.
+    #[serde(default = "Architecture::skip", skip_serializing_if = "Architecture::is_skip")]
+    pub architecture: Architecture,
+    /// Classes that images are conditioned on; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub label_dim: usize,
 }
 
 impl GeneratorConfig {
@@ -50,12 +131,11 @@ impl GeneratorConfig {
     /// The message names the size.
     pub fn check(&self) -> Result<()> {
         check_resolution(self.resolution)?;
-        if !(1..=4).contains(&self.channels) {
-            bail!("channels {}: expected 1 to 4", self.channels);
-        }
-        let sizes = [self.z_dim, self.w_dim, self.mapping_layers, self.channel_max];
-        if sizes.contains(&0) || self.channel_base < self.resolution {
-            bail!("{self:?}: sizes must be positive and channel-base at least the resolution");
+        check_channels(self.channels)?;
+        check_widths(self.channel_base, self.channel_max, self.resolution)?;
+        let sizes = [("z-dim", self.z_dim), ("w-dim", self.w_dim), ("mapping-layers", self.mapping_layers)];
+        if let Some((name, _)) = sizes.iter().find(|(_, n)| *n == 0) {
+            bail!("{name} 0: expected at least 1");
         }
         Ok(())
     }
@@ -66,6 +146,20 @@ impl GeneratorConfig {
     /// Resolutions of the blocks.
     pub fn resolutions(&self) -> Vec<usize> {
         resolutions(self.resolution)
+    }
+    /// Whether the block of a resolution makes an image: each does with output skips, else only the last.
+    pub fn has_to_image(&self, resolution: usize) -> bool {
+        self.architecture == Architecture::Skip || resolution == self.resolution
+    }
+    /// Whether the block of a resolution has a 1x1 convolution past its others: those of residual networks that
+    /// have a block before them.
+    pub fn has_residual(&self, resolution: usize) -> bool {
+        self.architecture == Architecture::Resnet && resolution > 4
+    }
+    /// Inputs of the mapping network's first layer: z and, of a class-conditional network, the embedded label of
+    /// the size of w.
+    pub fn mapping_inputs(&self) -> usize {
+        self.z_dim + if self.label_dim > 0 { self.w_dim } else { 0 }
     }
     /// L, the number of style inputs: two per resolution.
     pub fn num_ws(&self) -> usize {
@@ -92,6 +186,18 @@ pub struct DiscriminatorConfig {
     /// Largest magnitude of activations.
     #[serde(default)]
     pub conv_clamp: Option<f32>,
+    /// How the blocks are joined.
+    #[serde(default = "Architecture::resnet", skip_serializing_if = "Architecture::is_resnet")]
+    pub architecture: Architecture,
+    /// Classes that images are judged against; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub label_dim: usize,
+    /// Size of the space in which a class and an image are compared; by default the feature maps at 4x4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmap_dim: Option<usize>,
+    /// Layers of the mapping network of labels.
+    #[serde(default = "mapping_layers", skip_serializing_if = "is_usual")]
+    pub mapping_layers: usize,
 }
 
 impl DiscriminatorConfig {
@@ -101,8 +207,20 @@ impl DiscriminatorConfig {
     /// The message names the size.
     pub fn check(&self) -> Result<()> {
         check_resolution(self.resolution)?;
-        if self.channels == 0 || self.channel_max == 0 || self.channel_base < self.resolution {
-            bail!("{self:?}: sizes must be positive and channel-base at least the resolution");
+        check_channels(self.channels)?;
+        check_widths(self.channel_base, self.channel_max, self.resolution)?;
+        if self.mbstd_group == 0 {
+            bail!("mbstd-group 0: expected at least 1");
+        }
+        let last = self.width(4);
+        if self.mbstd_channels > 0 && !last.is_multiple_of(self.mbstd_channels) {
+            bail!(
+                "mbstd-channels {}: expected a divisor of the {last} feature maps at 4x4",
+                self.mbstd_channels
+            );
+        }
+        if self.label_dim > 0 && (self.cmap_dim == Some(0) || self.mapping_layers == 0) {
+            bail!("cmap-dim and mapping-layers: expected at least 1 where label-dim is not 0");
         }
         Ok(())
     }
@@ -110,7 +228,14 @@ impl DiscriminatorConfig {
     pub fn width(&self, resolution: usize) -> usize {
         width(self.channel_base, self.channel_max, resolution)
     }
-    /// Resolutions of the residual blocks, from the largest down to 8.
+    /// Size of the space in which a class and an image are compared; 0 without classes.
+    pub fn comparison_dim(&self) -> usize {
+        match self.label_dim {
+            0 => 0,
+            _ => self.cmap_dim.unwrap_or_else(|| self.width(4)),
+        }
+    }
+    /// Resolutions of the blocks before the last, from the largest down to 8.
     pub fn resolutions(&self) -> Vec<usize> {
         let mut r = resolutions(self.resolution);
         r.remove(0);
@@ -146,6 +271,10 @@ impl EncoderConfig {
             mbstd_group: 1,
             mbstd_channels: 0,
             conv_clamp: None,
+            architecture: Architecture::Resnet,
+            label_dim: 0,
+            cmap_dim: None,
+            mapping_layers: MAPPING_LAYERS,
         }
     }
 }

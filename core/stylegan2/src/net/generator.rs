@@ -1,11 +1,13 @@
-//! The generator: mapping network and synthesis network with skip connections (Karras et al. 2020).
+//! The generator: mapping network and synthesis network (Karras et al. 2020, sections 2 and 4.1).
 
 use super::GeneratorConfig;
-use super::layers::{LayerNoise, Linear, StyledConv, ToImage};
+use super::layers::{Conv, LayerNoise, Resize, StyledConv, ToImage};
+use super::mapping::Mapping;
 use crate::ops::{Activation, upsample};
 use crate::rng::Rng;
 use crate::weights::{Init, Role, Weights};
 use candle_core::{Result, Tensor};
+use std::f32::consts::FRAC_1_SQRT_2;
 
 /// Noise inputs of the synthesis network.
 pub enum Noise<'a> {
@@ -17,17 +19,86 @@ pub enum Noise<'a> {
     Random(&'a mut Rng),
 }
 
+/// A styled layer of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layer {
+    /// The doubling convolution; the block of 4x4 has none.
+    Conv0,
+    /// The other convolution.
+    Conv1,
+    /// The 1x1 convolution to image channels.
+    ToImage,
+}
+
+impl Layer {
+    /// As in the names of tensors: `conv0`, `conv1`, `torgb`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Conv0 => "conv0",
+            Self::Conv1 => "conv1",
+            Self::ToImage => "torgb",
+        }
+    }
+}
+
+/// What [`GeneratorNet::trace_layers`] shows of a block, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// A layer's style `[N, C]`, `affine(w)`.
+    Style(Layer),
+    /// A layer's output `[N, K, H, W]`, activated.
+    Output(Layer),
+    /// The block's features `[N, K, H, W]`.
+    Features,
+    /// The image so far `[N, C, H, W]`, of blocks that make one.
+    Image,
+}
+
 struct Block {
     resolution: usize,
     conv0: Option<StyledConv>,
     conv1: StyledConv,
-    to_image: ToImage,
+    /// Leads past both convolutions, in residual networks.
+    past: Option<Conv>,
+    to_image: Option<ToImage>,
+}
+
+impl Block {
+    fn new(config: &GeneratorConfig, w: &Weights, r: usize) -> Result<Self> {
+        let (before, after, clamp) = (config.width(r / 2), config.width(r), config.conv_clamp);
+        let act = Activation::leaky(1.0).clamped(clamp);
+        let residual = config.has_residual(r);
+        // Both summands of a residual block have half the variance, so that the sum has that of its input; the second
+        // layer's clamp shrinks with its gain.
+        let second = if residual {
+            Activation::leaky(FRAC_1_SQRT_2).clamped(clamp.map(|c| c * FRAC_1_SQRT_2))
+        } else {
+            act
+        };
+        let conv0 = match r {
+            4 => None,
+            _ => Some(StyledConv::new(&w.at("conv0"), (before, after), config.w_dim, r, true, act)?),
+        };
+        let conv1 = StyledConv::new(&w.at("conv1"), (after, after), config.w_dim, r, false, second)?;
+        let to_image = if config.has_to_image(r) {
+            Some(ToImage::new(&w.at("torgb"), (after, config.channels), config.w_dim, clamp)?)
+        } else {
+            None
+        };
+        let past = if residual {
+            let linear = Activation { gain: FRAC_1_SQRT_2, ..Activation::linear() };
+            Some(Conv::new(&w.at("skip"), (before, after, 1), false, Resize::Double, linear)?)
+        } else {
+            None
+        };
+        Ok(Self { resolution: r, conv0, conv1, past, to_image })
+    }
 }
 
 /// G.
 pub struct GeneratorNet {
     config: GeneratorConfig,
-    mapping: Vec<Linear>,
+    mapping: Mapping,
     w_avg: Tensor,
     constant: Tensor,
     blocks: Vec<Block>,
@@ -40,14 +111,9 @@ impl GeneratorNet {
     /// If the sizes make no network, or a tensor is missing or of another shape.
     pub fn new(config: &GeneratorConfig, weights: &Weights) -> Result<Self> {
         config.check()?;
+        let sizes = (config.z_dim, config.label_dim, config.w_dim);
         let mapping_weights = weights.at("mapping");
-        let mapping = (0..config.mapping_layers)
-            .map(|i| {
-                let inputs = if i == 0 { config.z_dim } else { config.w_dim };
-                let w = mapping_weights.at(format!("fc{i}"));
-                Linear::new(&w, (inputs, config.w_dim), 0.01, 0.0, Activation::leaky(1.0))
-            })
-            .collect::<Result<_>>()?;
+        let mapping = Mapping::new(&mapping_weights, sizes, config.mapping_layers)?;
         let w_avg = mapping_weights.get("w_avg", &[config.w_dim], Init::Constant(0.0), Role::Buffer)?;
         let synthesis = weights.at("synthesis");
         let width = config.width(4);
@@ -55,26 +121,7 @@ impl GeneratorNet {
         let blocks = config
             .resolutions()
             .into_iter()
-            .map(|r| {
-                let w = synthesis.at(format!("b{r}"));
-                let (before, after, clamp) = (config.width(r / 2), config.width(r), config.conv_clamp);
-                Ok(Block {
-                    resolution: r,
-                    conv0: match r {
-                        4 => None,
-                        _ => Some(StyledConv::new(
-                            &w.at("conv0"),
-                            (before, after),
-                            config.w_dim,
-                            r,
-                            true,
-                            clamp,
-                        )?),
-                    },
-                    conv1: StyledConv::new(&w.at("conv1"), (after, after), config.w_dim, r, false, clamp)?,
-                    to_image: ToImage::new(&w.at("torgb"), (after, config.channels), config.w_dim, clamp)?,
-                })
-            })
+            .map(|r| Block::new(config, &synthesis.at(format!("b{r}")), r))
             .collect::<Result<_>>()?;
         Ok(Self { config: config.clone(), mapping, w_avg, constant, blocks })
     }
@@ -94,22 +141,29 @@ impl GeneratorNet {
         &self.config
     }
 
-    /// The running mean of w, `[D]`.
+    /// The running mean of w, `[D]`, one for all classes.
     pub fn w_avg(&self) -> &Tensor {
         &self.w_avg
     }
 
-    /// z `[N, Z]` to w `[N, D]`, untruncated.
+    /// z `[N, Z]` to w `[N, D]`, untruncated, of an unconditional network.
     ///
     /// # Errors
-    /// If the shape does not fit.
+    /// If the shape does not fit, or the network is class-conditional.
     pub fn map(&self, z: &Tensor) -> Result<Tensor> {
-        // z / sqrt(mean(z^2) + 1e-8)
-        let scale = (z.sqr()?.mean_keepdim(1)? + 1e-8)?.sqrt()?.recip()?;
-        self.mapping.iter().try_fold(z.broadcast_mul(&scale)?, |x, layer| layer.forward(&x))
+        self.mapping.forward(Some(z), None)
     }
 
-    /// The truncation trick: `w_avg + psi (w - w_avg)`, w `[N, D]`.
+    /// z `[N, Z]` and labels `[N, C]` (see [`super::one_hot`]) to w `[N, D]`, untruncated; `None` for an
+    /// unconditional network.
+    ///
+    /// # Errors
+    /// If a shape does not fit, labels are missing, or labels are given to an unconditional network.
+    pub fn map_labelled(&self, z: &Tensor, labels: Option<&Tensor>) -> Result<Tensor> {
+        self.mapping.forward(Some(z), labels)
+    }
+
+    /// The truncation trick: `w_avg + psi (w - w_avg)`, w `[N, D]` or `[N, L, D]`.
     ///
     /// # Errors
     /// If the shape does not fit.
@@ -118,6 +172,21 @@ impl GeneratorNet {
             return Ok(w.clone());
         }
         (w.broadcast_sub(&self.w_avg)? * psi)?.broadcast_add(&self.w_avg)
+    }
+
+    /// The truncation trick for the first `cutoff` rows of ws `[N, L, D]`, those of the lowest resolutions; the others
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// If the shape does not fit.
+    pub fn truncate_first(&self, ws: &Tensor, psi: f64, cutoff: usize) -> Result<Tensor> {
+        let (_, layers, _) = ws.dims3()?;
+        let cutoff = cutoff.min(layers);
+        if cutoff == 0 {
+            return Ok(ws.clone());
+        }
+        let first = self.truncate(&ws.narrow(1, 0, cutoff)?, psi)?;
+        Tensor::cat(&[first, ws.narrow(1, cutoff, layers - cutoff)?], 1)
     }
 
     /// `[N, D]` to `[N, L, D]` by repetition.
@@ -134,53 +203,101 @@ impl GeneratorNet {
     /// # Errors
     /// If the shape does not fit.
     pub fn synthesize(&self, ws: &Tensor, noise: Noise<'_>) -> Result<Tensor> {
-        Ok(self.trace(ws, noise, |_, _, _| ())?.1)
+        Ok(self.run(ws, noise, &mut |_, _, _| ())?.1)
     }
 
-    /// As [`Self::synthesize`], showing `(resolution, features, image)` after each block; returns the last ones.
+    /// As [`Self::synthesize`], showing `(resolution, features, image)` after each block that makes an image; returns
+    /// the last ones.
     ///
     /// # Errors
     /// If the shape does not fit.
     pub fn trace(
         &self,
         ws: &Tensor,
-        mut noise: Noise<'_>,
+        noise: Noise<'_>,
         mut see: impl FnMut(usize, &Tensor, &Tensor),
     ) -> Result<(Tensor, Tensor)> {
-        let (n, layers, _) = ws.dims3()?;
-        if layers != self.config.num_ws() {
-            candle_core::bail!("codes {:?}: expected [N, {}, D]", ws.dims(), self.config.num_ws());
+        let mut features = self.constant.clone();
+        self.run(ws, noise, &mut |r, stage, t| match stage {
+            Stage::Features => features = t.clone(),
+            Stage::Image => see(r, &features, t),
+            Stage::Style(_) | Stage::Output(_) => {}
+        })
+    }
+
+    /// As [`Self::synthesize`], showing `(resolution, what, values)` of every layer.
+    ///
+    /// # Errors
+    /// If the shape does not fit.
+    pub fn trace_layers(
+        &self,
+        ws: &Tensor,
+        noise: Noise<'_>,
+        mut see: impl FnMut(usize, Stage, &Tensor),
+    ) -> Result<Tensor> {
+        Ok(self.run(ws, noise, &mut see)?.1)
+    }
+
+    fn run(
+        &self,
+        ws: &Tensor,
+        mut noise: Noise<'_>,
+        see: &mut dyn FnMut(usize, Stage, &Tensor),
+    ) -> Result<(Tensor, Tensor)> {
+        let (n, layers, d) = ws.dims3()?;
+        if (layers, d) != (self.config.num_ws(), self.config.w_dim) {
+            let (l, d) = (self.config.num_ws(), self.config.w_dim);
+            candle_core::bail!("codes {:?}: expected [N, {l}, {d}]", ws.dims());
         }
-        let mut style = (0..layers).map(|i| ws.narrow(1, i, 1)?.squeeze(1)?.contiguous());
-        let mut next = || style.next().expect("two styles per resolution");
+        let row = |i: usize| ws.narrow(1, i, 1)?.squeeze(1)?.contiguous();
         let (c, h, w) = self.constant.dims3()?;
         let mut x = self.constant.broadcast_as((n, c, h, w))?.contiguous()?;
         let mut image: Option<Tensor> = None;
-        let mut styled = |layer: &StyledConv, x: &Tensor, w: &Tensor, r: usize| match &mut noise {
-            Noise::Zero => layer.forward(x, w, &LayerNoise::Zero),
-            Noise::Constant => layer.forward(x, w, &LayerNoise::Constant),
+        let mut styled = |layer: &StyledConv, x: &Tensor, style: &Tensor, r: usize| match &mut noise {
+            Noise::Zero => layer.forward(x, style, &LayerNoise::Zero),
+            Noise::Constant => layer.forward(x, style, &LayerNoise::Constant),
             Noise::Random(rng) => {
                 let e = rng.tensor(&[n, 1, r, r], x.device())?;
-                layer.forward(x, w, &LayerNoise::Given(&e))
+                layer.forward(x, style, &LayerNoise::Given(&e))
             }
         };
-        // toRGB shares its style with the next block's first convolution.
-        let mut shared = None;
+        let mut at = 0;
         for block in &self.blocks {
+            let r = block.resolution;
+            let before = block.past.as_ref().map(|past| past.forward(&x)).transpose()?;
             if let Some(conv0) = &block.conv0 {
-                let w = shared.take().map_or_else(&mut next, Ok)?;
-                x = styled(conv0, &x, &w, block.resolution)?;
+                let style = conv0.style(&row(at)?)?;
+                see(r, Stage::Style(Layer::Conv0), &style);
+                x = styled(conv0, &x, &style, r)?;
+                see(r, Stage::Output(Layer::Conv0), &x);
+                at += 1;
             }
-            x = styled(&block.conv1, &x, &next()?, block.resolution)?;
-            let w = next()?;
-            let rgb = block.to_image.forward(&x, &w)?;
-            shared = Some(w);
-            image = Some(match image {
-                Some(before) => (upsample(&before)? + rgb)?,
-                None => rgb,
-            });
-            see(block.resolution, &x, image.as_ref().expect("just set"));
+            let style = block.conv1.style(&row(at)?)?;
+            see(r, Stage::Style(Layer::Conv1), &style);
+            x = styled(&block.conv1, &x, &style, r)?;
+            see(r, Stage::Output(Layer::Conv1), &x);
+            at += 1;
+            if let Some(before) = before {
+                x = (before + x)?;
+            }
+            see(r, Stage::Features, &x);
+            if let Some(to_image) = &block.to_image {
+                // The row is the next block's first too: an image counts for no row of its own but the last.
+                let style = to_image.style(&row(at)?)?;
+                see(r, Stage::Style(Layer::ToImage), &style);
+                let rgb = to_image.forward(&x, &style)?;
+                see(r, Stage::Output(Layer::ToImage), &rgb);
+                let whole = match image {
+                    Some(before) => (upsample(&before)? + rgb)?,
+                    None => rgb,
+                };
+                see(r, Stage::Image, &whole);
+                image = Some(whole);
+            }
         }
-        Ok((x, image.expect("at least one block")))
+        let Some(image) = image else {
+            candle_core::bail!("a generator without a layer that makes an image")
+        };
+        Ok((x, image))
     }
 }

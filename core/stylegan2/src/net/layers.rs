@@ -39,14 +39,16 @@ impl Linear {
     }
 }
 
-/// Whether a convolution of the discriminator halves its input.
+/// Whether a convolution changes the resolution, filtering by [1, 3, 3, 1].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resize {
     Keep,
     Halve,
+    /// After a convolution of 1x1, which may stand on either side of the filter: here it works on fewer pixels.
+    Double,
 }
 
-/// Plain convolution of the discriminator and the encoder.
+/// Plain convolution, of discriminator and encoder and past the blocks of residual generators.
 pub struct Conv {
     weight: Tensor,
     bias: Option<Tensor>,
@@ -62,6 +64,15 @@ impl Conv {
         resize: Resize,
         act: Activation,
     ) -> Result<Self> {
+        if resize == Resize::Double && (size != 1 || bias) {
+            candle_core::bail!("a doubling convolution: expected 1x1, without bias");
+        }
+        // Without a bias the gain goes into the weight, and nothing runs after the convolution.
+        if !bias && (act.leaky || act.clamp.is_some()) {
+            candle_core::bail!(
+                "a convolution without bias: expected no activation and no clamp, found {act:?}"
+            );
+        }
         let shape = [outputs, inputs, size, size];
         Ok(Self {
             weight: w.get("weight", &shape, Init::Normal(1.0), Role::Parameter)?,
@@ -84,6 +95,7 @@ impl Conv {
         let weight = (&self.weight * gain)?;
         let (x, halve) = match (self.resize, size) {
             (Resize::Keep, _) => (x.clone(), false),
+            (Resize::Double, _) => return ops::upsample(&ops::conv2d(x, &weight)?),
             (Resize::Halve, 1) => (ops::downsample(x)?, false),
             (Resize::Halve, _) => (x.clone(), true),
         };
@@ -96,30 +108,6 @@ impl Conv {
     }
 }
 
-/// Residual block of the discriminator: halves the resolution; both branches are scaled by `sqrt(1/2)`.
-pub struct ResidualBlock {
-    conv0: Conv,
-    conv1: Conv,
-    skip: Conv,
-}
-
-impl ResidualBlock {
-    pub fn new(w: &Weights, inputs: usize, outputs: usize, clamp: Option<f32>) -> Result<Self> {
-        let half = std::f32::consts::FRAC_1_SQRT_2;
-        let first = Activation::leaky(1.0).clamped(clamp);
-        let second = Activation::leaky(half).clamped(clamp.map(|c| c * half));
-        let linear = Activation { gain: half, ..Activation::linear() };
-        Ok(Self {
-            conv0: Conv::new(&w.at("conv0"), (inputs, inputs, 3), true, Resize::Keep, first)?,
-            conv1: Conv::new(&w.at("conv1"), (inputs, outputs, 3), true, Resize::Halve, second)?,
-            skip: Conv::new(&w.at("skip"), (inputs, outputs, 1), false, Resize::Halve, linear)?,
-        })
-    }
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.skip.forward(x)? + self.conv1.forward(&self.conv0.forward(x)?)?
-    }
-}
-
 /// Modulated convolution with noise (Karras et al. 2020, section 2): scale the input channels by the style, convolve
 /// with shared weights, demodulate the output, add noise and bias, activate.
 pub struct StyledConv {
@@ -129,7 +117,7 @@ pub struct StyledConv {
     noise_strength: Tensor,
     noise_const: Tensor,
     up: bool,
-    clamp: Option<f32>,
+    act: Activation,
     ready: Option<Ready>,
 }
 
@@ -158,7 +146,7 @@ impl StyledConv {
         w_dim: usize,
         resolution: usize,
         up: bool,
-        clamp: Option<f32>,
+        act: Activation,
     ) -> Result<Self> {
         let shape = [outputs, inputs, 3, 3];
         Ok(Self {
@@ -168,7 +156,7 @@ impl StyledConv {
             noise_strength: w.get("noise_strength", &[], Init::Constant(0.0), Role::Parameter)?,
             noise_const: w.get("noise_const", &[resolution; 2], Init::Normal(1.0), Role::Buffer)?,
             up,
-            clamp,
+            act,
             ready: None,
         })
     }
@@ -178,9 +166,12 @@ impl StyledConv {
         self.ready = Some(Ready { energy: self.weight.sqr()?.sum((2, 3))?, kernel });
         Ok(())
     }
-    /// x `[N, C, H, W]`, w `[N, D]`.
-    pub fn forward(&self, x: &Tensor, w: &Tensor, noise: &LayerNoise<'_>) -> Result<Tensor> {
-        let style = self.affine.forward(w)?;
+    /// The style `[N, C]` of w `[N, D]`.
+    pub fn style(&self, w: &Tensor) -> Result<Tensor> {
+        self.affine.forward(w)
+    }
+    /// x `[N, C, H, W]`, style `[N, C]`.
+    pub fn forward(&self, x: &Tensor, style: &Tensor, noise: &LayerNoise<'_>) -> Result<Tensor> {
         // demodulation d[n,k] = 1 / sqrt(sum over c, a, b of (style[n,c] weight[k,c,a,b])^2 + 1e-8)
         let energy = match &self.ready {
             Some(r) => r.energy.clone(),
@@ -188,11 +179,10 @@ impl StyledConv {
         };
         let demod = (style.sqr()?.matmul(&energy.t()?)? + 1e-8)?.sqrt()?.recip()?;
         let y = match &self.ready {
-            Some(Ready { kernel: Some(kernel), .. }) => ops::modulated_by_phases(x, &style, kernel, &demod)?,
-            _ if self.up => ops::modulated_conv2d_double(x, &style, &self.weight, &demod)?,
-            _ => ops::modulated_conv2d(x, &style, &self.weight, &demod, false)?,
+            Some(Ready { kernel: Some(kernel), .. }) => ops::modulated_by_phases(x, style, kernel, &demod)?,
+            _ if self.up => ops::modulated_conv2d_double(x, style, &self.weight, &demod)?,
+            _ => ops::modulated_conv2d(x, style, &self.weight, &demod, false)?,
         };
-        let act = Activation::leaky(1.0).clamped(self.clamp);
         let (n, _, h, width) = y.dims4()?;
         let noise = match noise {
             LayerNoise::Zero => None,
@@ -200,7 +190,7 @@ impl StyledConv {
             LayerNoise::Given(e) => Some((*e).clone()),
         };
         let noise = noise.map(|e| e.broadcast_mul(&self.noise_strength)).transpose()?;
-        ops::bias_act(&y, &self.bias, noise.as_ref(), act)
+        ops::bias_act(&y, &self.bias, noise.as_ref(), self.act)
     }
 }
 
@@ -227,9 +217,14 @@ impl ToImage {
             clamp,
         })
     }
-    pub fn forward(&self, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    /// The style `[N, C]` of w `[N, D]`.
+    pub fn style(&self, w: &Tensor) -> Result<Tensor> {
+        self.affine.forward(w)
+    }
+    /// x `[N, C, H, W]`, style `[N, C]`.
+    pub fn forward(&self, x: &Tensor, style: &Tensor) -> Result<Tensor> {
         let gain = 1.0 / (self.weight.dim(1)? as f64).sqrt();
-        let style = (self.affine.forward(w)? * gain)?;
+        let style = (style * gain)?;
         let y = ops::conv2d(&ops::scale_channels(x, &style)?, &self.weight)?;
         ops::bias_act(&y, &self.bias, None, Activation::linear().clamped(self.clamp))
     }

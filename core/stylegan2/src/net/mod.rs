@@ -5,8 +5,10 @@ mod discriminator;
 mod encoder;
 mod generator;
 mod layers;
+mod mapping;
 
-pub use config::{DiscriminatorConfig, EncoderConfig, GeneratorConfig};
-pub use discriminator::Discriminator;
+pub use config::{Architecture, DiscriminatorConfig, EncoderConfig, GeneratorConfig};
+pub use discriminator::{Discriminator, minibatch_std};
 pub use encoder::EncoderNet;
-pub use generator::{GeneratorNet, Noise};
+pub use generator::{GeneratorNet, Layer, Noise, Stage};
+pub use mapping::{normalize_second_moment, one_hot};

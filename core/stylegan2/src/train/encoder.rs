@@ -103,8 +103,8 @@ impl Trainer {
 
     /// w `[n, D]` and G(w).
     fn pairs(&self, n: usize, rng: &mut Rng) -> candle_core::Result<(Tensor, Tensor)> {
-        let z_dim = self.g.config().z_dim;
-        let w = self.g.map(&Tensor::from_vec(rng.normals(n * z_dim), (n, z_dim), &self.device)?)?;
+        let z = rng.normals(n * self.g.config().z_dim);
+        let w = file::map_classes(&self.g, z, &file::draw_classes(&self.g, n, rng))?;
         let x = self.image(&w)?;
         Ok((w, x))
     }

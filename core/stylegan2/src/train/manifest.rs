@@ -183,6 +183,10 @@ impl GeneratorManifest {
                     "generator and discriminator differ in resolution or channels",
                 ),
                 (g.channels == 1 || g.channels == 3, "generator.channels: expected 1 or 3"),
+                (
+                    g.label_dim == 0 && d.label_dim == 0,
+                    "label-dim: training is unconditional, a folder of images has no classes",
+                ),
                 (t.batch > 0 && t.images > 0, "training: batch and images must be positive"),
                 (
                     d.mbstd_group > 0 && t.batch.is_multiple_of(d.mbstd_group.min(t.batch)),

@@ -9,6 +9,7 @@ mod data;
 mod encoder;
 mod gan;
 mod manifest;
+mod path_length;
 mod session;
 mod sheet;
 
@@ -19,6 +20,7 @@ pub use gan::{GeneratorReport, train_generator};
 pub use manifest::{
     DataSection, EncoderManifest, EncoderTraining, GanTraining, GeneratorManifest, OutputSection,
 };
+pub use path_length::{PathLength, path_directions, path_lengths};
 pub use sheet::write_sheet;
 
 use candle_core::{Result, Tensor};

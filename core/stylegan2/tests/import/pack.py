@@ -229,23 +229,34 @@ def tree(tensors, maker, config, changes):
             kwargs = {k: config[k] for k in ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")}
             kwargs["mapping_kwargs"] = EasyDict(num_layers=config["mapping_layers"])
             synthesis = {k: config[k] for k in ("channel_base", "channel_max")}
-            kwargs["synthesis_kwargs"] = EasyDict(synthesis, num_fp16_res=4, conv_clamp=config["conv_clamp"])
+            synthesis.update(num_fp16_res=4, conv_clamp=config["conv_clamp"])
+            if config.get("architecture", "skip") != "skip":
+                synthesis["architecture"] = config["architecture"]
+            # stylegan2-ada-pytorch keeps them together, stylegan3 among the others, the sizes by place.
+            if config.get("arguments") == "flat":
+                state["_init_args"] = tuple(kwargs.pop(k) for k in ("z_dim", "c_dim", "w_dim"))
+                kwargs.update(synthesis)
+            else:
+                kwargs["synthesis_kwargs"] = EasyDict(synthesis)
             state["_init_kwargs"] = EasyDict(kwargs)
         elif last.startswith("fc"):
             name = "FullyConnectedLayer"
             state.update(activation="lrelu", bias_gain=0.01)
-        elif last == "affine":
+        elif last in ("affine", "embed"):
             name = "FullyConnectedLayer"
             state.update(activation="linear", bias_gain=1)
         elif last.startswith("conv"):
             name = "SynthesisLayer"
             state.update(activation="lrelu", use_noise=True, conv_clamp=config["conv_clamp"])
+        elif last == "skip":
+            name = "Conv2dLayer"
+            state.update(activation="linear", up=2, down=1, conv_clamp=None)
         elif last == "torgb":
             name = "ToRGBLayer"
             state.update(conv_clamp=config["conv_clamp"])
         elif last.startswith("b"):
             name = "SynthesisBlock"
-            state.update(architecture="skip", in_channels=0)
+            state.update(architecture=config.get("architecture", "skip"), in_channels=0)
         state.update(changes.get(path, {}))
         name = state.pop("class", name)
         for child in n["m"]:

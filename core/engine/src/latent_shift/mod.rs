@@ -8,14 +8,22 @@
 //! threshold on either side; with λ* the crossing (linear between the two neighbours), `r = clamp(1.25 |λ*|, 2, 6)`.
 //! So the crossing lies well inside the series, yet an image that flips at once is still shown over ±2 σ. Where f
 //! does not cross within ±6 σ, r is 6: further out codes no longer look like any that the generator was trained on.
+//!
+//! `layers` confines the shift to some of the generator's style inputs, as style mixing does: what changes then is of
+//! the scale that those inputs draw ([`Layers`]).
+
+mod layers;
+
+pub use layers::Layers;
 
 use crate::direction::BATCH;
 use crate::metrics;
 use serde::Deserialize;
 use shiftlens_api::{
     Context, Direction, Error, Explainer, Explanation, Generator, Images, LatentCodes, Monitor, Predictor,
-    Result, ShiftSeries, Target,
+    Result, Shift, ShiftSeries, Target,
 };
+use std::ops::Range as Span;
 
 /// Smallest calibrated range in σ.
 pub const MIN_RANGE: f32 = 2.0;
@@ -33,6 +41,8 @@ pub struct LatentShiftParams {
     pub range: Range,
     /// Score of the target class at which f changes its mind.
     pub threshold: f32,
+    /// Which of the generator's style inputs the shift edits.
+    pub layers: Layers,
 }
 
 /// From where to where λ goes.
@@ -46,7 +56,7 @@ pub enum Range {
 
 impl Default for LatentShiftParams {
     fn default() -> Self {
-        Self { steps: 9, range: Range::Calibrated, threshold: 0.5 }
+        Self { steps: 9, range: Range::Calibrated, threshold: 0.5, layers: Layers::All }
     }
 }
 
@@ -61,6 +71,7 @@ impl LatentShiftParams {
         struct Raw {
             steps: Option<usize>,
             range: Option<serde_json::Value>,
+            layers: Option<serde_json::Value>,
         }
         let raw: Raw = crate::registry::decode(params)?;
         let steps = raw.steps.unwrap_or(9);
@@ -82,7 +93,8 @@ impl LatentShiftParams {
                 }
             },
         };
-        Ok(Self { steps, range, threshold })
+        let layers = raw.layers.as_ref().map_or(Ok(Layers::All), Layers::from_json)?;
+        Ok(Self { steps, range, threshold, layers })
     }
 }
 
@@ -109,20 +121,27 @@ pub fn monotony(series: &ShiftSeries) -> Option<f64> {
     metrics::spearman(&wide(&series.lambdas), &wide(&series.scores))
 }
 
-/// `w + λ σ α` for one code. A direction of W moves every row of a code of W+ alike.
-fn shift(direction: &Direction, w: &LatentCodes, lambdas: &[f32]) -> Result<LatentCodes> {
-    let [_, rows, d] = w.shape();
-    if rows == direction.layers() || direction.layers() != 1 || d != direction.alpha().len() {
-        return direction.shift(w, lambdas);
+/// An edit along α that a series and its calibration share.
+struct Edit<'a> {
+    direction: &'a Direction,
+    /// The style inputs edited; `None` for all.
+    within: Option<Span<usize>>,
+    /// L of the generator.
+    latent_layers: usize,
+}
+
+impl Edit<'_> {
+    /// λ in units of σ to steps in units of w.
+    fn steps(&self, lambdas: &[f32]) -> Vec<f32> {
+        lambdas.iter().map(|lambda| lambda * self.direction.sigma).collect()
     }
-    let mut data = Vec::with_capacity(lambdas.len() * rows * d);
-    for lambda in lambdas {
-        let step = lambda * direction.sigma;
-        for row in w.as_slice().chunks_exact(d) {
-            data.extend(row.iter().zip(direction.alpha()).map(|(w, a)| w + step * a));
-        }
+    fn shift<'a>(&'a self, steps: &'a [f32]) -> Result<Shift<'a>> {
+        Shift::new(self.direction.alpha(), steps)?.within(self.within.clone())
     }
-    LatentCodes::new([lambdas.len(), rows, d], data)
+    /// `w + λ σ α` for one code.
+    fn codes(&self, w: &LatentCodes, lambdas: &[f32]) -> Result<LatentCodes> {
+        self.shift(&self.steps(lambdas))?.codes(w, self.latent_layers)
+    }
 }
 
 /// c(w) for each code; a code of W+ is judged by the mean of its rows where the direction is one of W.
@@ -141,18 +160,37 @@ fn latent_scores(direction: &Direction, w: &LatentCodes) -> Result<Option<Vec<f3
     direction.classify(&LatentCodes::new([n, 1, d], mean.collect())?).map(Some)
 }
 
-/// Pictures of `codes` and f's score of the target class on each, in batches.
-fn render(
+/// f's score of the target class on G(w) for each of `codes`, in batches.
+fn score(
     codes: &LatentCodes,
     generator: &mut dyn Generator,
     predictor: &mut dyn Predictor,
     target: &Target,
     monitor: &dyn Monitor,
-) -> Result<(Images, Vec<f32>)> {
-    let (mut pictures, mut scores) = (Vec::new(), Vec::with_capacity(codes.len()));
+) -> Result<Vec<f32>> {
+    let mut scores = Vec::with_capacity(codes.len());
     for from in (0..codes.len()).step_by(BATCH) {
         monitor.check()?;
         let images = generator.synthesize(&codes.slice(from, (from + BATCH).min(codes.len())))?;
+        scores.extend(predictor.predict(&images)?.class(target.class)?);
+    }
+    Ok(scores)
+}
+
+/// The pictures of one series and f's score of the target class on each, in batches.
+fn render(
+    w: &LatentCodes,
+    lambdas: &[f32],
+    edit: &Edit<'_>,
+    generator: &mut dyn Generator,
+    predictor: &mut dyn Predictor,
+    target: &Target,
+    monitor: &dyn Monitor,
+) -> Result<(Images, Vec<f32>)> {
+    let (mut pictures, mut scores) = (Vec::new(), Vec::with_capacity(lambdas.len()));
+    for steps in edit.steps(lambdas).chunks(BATCH) {
+        monitor.check()?;
+        let images = generator.series(w, &edit.shift(steps)?)?;
         scores.extend(predictor.predict(&images)?.class(target.class)?);
         pictures.push(images);
     }
@@ -186,41 +224,43 @@ pub fn latent_shift(
     let direction = latent.direction;
     let latent_scores = latent_scores(direction, &w)?;
     let codes: Vec<LatentCodes> = (0..w.len()).map(|i| w.slice(i, i + 1)).collect();
+    let latent_layers = latent.generator.info().latent_layers;
+    let edit = Edit { direction, within: params.layers.of(latent_layers)?, latent_layers };
 
     let ranges = match params.range {
         Range::Fixed(r) => vec![r; codes.len()],
         Range::Calibrated => {
-            let mut score = |codes: &[LatentCodes]| {
+            let mut ask = |codes: &[LatentCodes]| {
                 let joined = LatentCodes::concat(codes)?;
-                render(&joined, latent.generator, cx.predictor, target, cx.monitor).map(|(_, s)| s)
+                score(&joined, latent.generator, cx.predictor, target, cx.monitor)
             };
-            calibrate(&codes, direction, params.threshold, &mut score)?
+            calibrate(&codes, &edit, params.threshold, &mut ask)?
         }
     };
-    let lambdas: Vec<Vec<f32>> = ranges.iter().map(|r| grid(params.steps, *r)).collect();
-    let shifted =
-        codes.iter().zip(&lambdas).map(|(w, l)| shift(direction, w, l)).collect::<Result<Vec<_>>>()?;
-    let (pictures, scores) =
-        render(&LatentCodes::concat(&shifted)?, latent.generator, cx.predictor, target, cx.monitor)?;
-    let steps = params.steps;
-    Ok(lambdas
-        .into_iter()
+    codes
+        .iter()
+        .zip(ranges)
         .enumerate()
-        .map(|(i, lambdas)| ShiftSeries {
-            lambdas,
-            images: pictures.slice(i * steps, (i + 1) * steps),
-            scores: scores[i * steps..(i + 1) * steps].to_vec(),
-            code: w.code(i).to_vec(),
-            origin: steps / 2,
-            latent_score: latent_scores.as_ref().map(|s| s[i]),
+        .map(|(i, (code, r))| {
+            let lambdas = grid(params.steps, r);
+            let (images, scores) =
+                render(code, &lambdas, &edit, latent.generator, cx.predictor, target, cx.monitor)?;
+            Ok(ShiftSeries {
+                lambdas,
+                images,
+                scores,
+                code: code.as_slice().to_vec(),
+                origin: params.steps / 2,
+                latent_score: latent_scores.as_ref().map(|s| s[i]),
+            })
         })
-        .collect())
+        .collect()
 }
 
 /// The range of each code, searching outward (see the module's page).
 fn calibrate(
     codes: &[LatentCodes],
-    direction: &Direction,
+    edit: &Edit<'_>,
     threshold: f32,
     score: &mut dyn FnMut(&[LatentCodes]) -> Result<Vec<f32>>,
 ) -> Result<Vec<f32>> {
@@ -232,7 +272,7 @@ fn calibrate(
         let (outer, inner) = (ring as f32, ring as f32 - 1.0);
         let probes = open
             .iter()
-            .map(|(i, ..)| shift(direction, &codes[*i], &[-outer, outer]))
+            .map(|(i, ..)| edit.codes(&codes[*i], &[-outer, outer]))
             .collect::<Result<Vec<_>>>()?;
         if probes.is_empty() {
             break;
@@ -280,6 +320,9 @@ impl Explainer for LatentShift {
             .map(|series| {
                 let r = series.lambdas[series.lambdas.len() - 1];
                 let mut notes = vec![("range".to_owned(), format!("±{r:.2} σ"))];
+                if self.params.layers != Layers::All {
+                    notes.push(("layers".into(), self.params.layers.to_string()));
+                }
                 if flip(&series.lambdas, &series.scores, threshold).is_none() {
                     notes.push(("crossing".into(), format!("f does not cross {threshold} within ±{r:.2} σ")));
                 }
@@ -290,96 +333,4 @@ impl Explainer for LatentShift {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{D, LinearEncoder, LinearGenerator, PixelPredictor};
-    use shiftlens_api::{LatentSpace, Silent};
-
-    fn axis(sigma: f32) -> Direction {
-        let mut alpha = vec![0.0; D];
-        alpha[0] = 1.0;
-        Direction::new(alpha, 1, sigma, 0.0).unwrap()
-    }
-
-    fn series(w0: &[f32], gain: f32, params: &LatentShiftParams, direction: &Direction) -> Vec<ShiftSeries> {
-        let mut data = vec![0.0; w0.len() * D];
-        w0.iter().enumerate().for_each(|(i, v)| data[i * D] = *v);
-        let x = LinearGenerator.synthesize(&LatentCodes::new([w0.len(), 1, D], data).unwrap()).unwrap();
-        let (mut generator, mut encoder) = (LinearGenerator, LinearEncoder);
-        let mut predictor = PixelPredictor { gain, bias: 0.0 };
-        let mut cx = Context {
-            predictor: &mut predictor,
-            latent: Some(LatentSpace { generator: &mut generator, encoder: &mut encoder, direction }),
-            monitor: &Silent,
-            seed: 0,
-        };
-        latent_shift(&mut cx, &x, &Target { class: 1, name: "present".into() }, params).unwrap()
-    }
-
-    #[test]
-    fn scores_follow_the_closed_form() {
-        let params = LatentShiftParams { steps: 5, range: Range::Fixed(2.0), threshold: 0.5 };
-        let s = &series(&[0.5], 1.0, &params, &axis(0.8))[0];
-        assert_eq!(s.lambdas, [-2.0, -1.0, 0.0, 1.0, 2.0]);
-        assert_eq!(s.origin, 2);
-        for (lambda, score) in s.lambdas.iter().zip(&s.scores) {
-            let expected = 1.0 / (1.0 + (-(0.5 + 0.8 * lambda)).exp());
-            assert!((score - expected).abs() < 1e-5, "{lambda}: {score} {expected}");
-        }
-        assert!((s.code[0] - 0.5).abs() < 1e-5 && s.latent_score.is_none());
-        assert_eq!(monotony(s), Some(1.0));
-        // The logit is linear, so between λ = -1 (0.4256) and 0 (0.6225) the crossing is near -0.625.
-        assert!((flip(&s.lambdas, &s.scores, 0.5).unwrap() + 0.625).abs() < 0.02);
-    }
-
-    #[test]
-    fn calibration_puts_the_crossing_inside() {
-        let params = LatentShiftParams::default();
-        let all = series(&[0.1, -2.0, 3.0], 5.0, &params, &axis(1.0));
-        // w = 0.1: crossing at -0.1, range 2. w = -2: at 2, range about 2.5. w = 3: at -3, about 3.75.
-        let ends: Vec<f32> = all.iter().map(|s| *s.lambdas.last().unwrap()).collect();
-        assert_eq!(ends[0], MIN_RANGE);
-        assert!((ends[1] - 2.5).abs() < 0.7 && (ends[2] - 3.75).abs() < 0.7, "{ends:?}");
-        for s in &all {
-            assert!(s.lambdas.len() == 9 && s.lambdas[4] == 0.0);
-            assert!(flip(&s.lambdas, &s.scores, 0.5).is_some());
-        }
-        let still = &series(&[0.3], 0.0, &params, &axis(1.0))[0];
-        assert_eq!(still.lambdas[8], MAX_RANGE);
-        assert_eq!(monotony(still), None);
-    }
-
-    #[test]
-    fn a_series_does_not_depend_on_its_neighbours() {
-        let p = LatentShiftParams::default();
-        let many = series(&[0.1, -2.0, 3.0], 5.0, &p, &axis(1.0));
-        assert_eq!(series(&[3.0], 5.0, &p, &axis(1.0))[0], many[2]);
-    }
-
-    #[test]
-    fn codes_of_w_plus_move_row_by_row() {
-        let w = LatentCodes::new([1, 2, D], (0..2 * D).map(|v| v as f32).collect()).unwrap();
-        let s = shift(&axis(2.0), &w, &[1.0]).unwrap();
-        assert_eq!((s.code(0)[0], s.code(0)[D], s.code(0)[1]), (2.0, 8.0, 1.0));
-        let mut d = axis(1.0);
-        (d.slope, d.intercept) = (1.0, -3.0);
-        assert!((latent_scores(&d, &w).unwrap().unwrap()[0] - 0.5).abs() < 1e-6, "mean of rows is 3");
-    }
-
-    #[test]
-    fn flips_are_the_nearest_to_zero() {
-        let nearest = flip(&[-2.0, -1.0, 0.0, 1.0], &[0.9, 0.1, 0.2, 0.6], 0.5).unwrap();
-        assert!((nearest - 0.75).abs() < 1e-6);
-        assert_eq!(flip(&[-1.0, 0.0, 1.0], &[0.1, 0.2, 0.3], 0.5), None);
-    }
-
-    #[test]
-    fn parameters_are_checked() {
-        let from = |s: &str| LatentShiftParams::from_json(&serde_json::from_str(s).unwrap(), 0.5);
-        assert_eq!(from("{}").unwrap(), LatentShiftParams::default());
-        assert_eq!(from(r#"{"range": 3}"#).unwrap().range, Range::Fixed(3.0));
-        assert!(from(r#"{"steps": 8}"#).unwrap_err().to_string().contains("try 9"));
-        assert!(from(r#"{"range": "auto"}"#).unwrap_err().to_string().contains("calibrated"));
-        assert!(from(r#"{"stepz": 8}"#).unwrap_err().to_string().contains("unknown field `stepz`"));
-    }
-}
+mod tests;

@@ -1,0 +1,91 @@
+//! Buffers on cache-line boundaries, which vector loads want.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+/// Values per cache line.
+pub(crate) const LINE: usize = 16;
+
+/// A `[f32]` that starts on a cache line, or on a huge page's boundary where it is that large.
+pub(crate) struct Aligned {
+    data: NonNull<f32>,
+    len: usize,
+}
+
+// SAFETY: it owns its memory like a Vec of f32.
+unsafe impl Send for Aligned {}
+// SAFETY: shared access only reads.
+unsafe impl Sync for Aligned {}
+
+/// 2 MiB, a huge page of x86-64: thirty-six streams of a Winograd transform overrun the table of small ones.
+const HUGE: usize = 2 << 20;
+
+impl Aligned {
+    fn layout(len: usize) -> Layout {
+        let bytes = len * size_of::<f32>();
+        Layout::from_size_align(bytes, if bytes >= HUGE { HUGE } else { 64 })
+            .expect("a size below isize::MAX")
+    }
+
+    /// `len` zeros.
+    pub(crate) fn zeros(len: usize) -> Self {
+        if len == 0 {
+            return Self { data: NonNull::dangling(), len };
+        }
+        let layout = Self::layout(len);
+        // SAFETY: the layout is not empty.
+        let data = unsafe { alloc_zeroed(layout) }.cast::<f32>();
+        let Some(data) = NonNull::new(data) else { handle_alloc_error(layout) };
+        advise(data, layout);
+        Self { data, len }
+    }
+
+    /// Makes room for at least `len` values; what was there is lost.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        if self.len < len {
+            // The old buffer goes first: the peak is the larger one, not the sum.
+            *self = Self::zeros(0);
+            *self = Self::zeros(len);
+        }
+    }
+}
+
+/// Asks Linux for huge pages; where it has none to give, nothing changes but the speed.
+fn advise(data: NonNull<f32>, layout: Layout) {
+    #[cfg(target_os = "linux")]
+    if layout.align() == HUGE {
+        const MADV_HUGEPAGE: i32 = 14;
+        unsafe extern "C" {
+            fn madvise(address: *mut u8, length: usize, advice: i32) -> i32;
+        }
+        // SAFETY: the whole huge pages of a block that was just allocated; the advice does not change its contents.
+        unsafe { madvise(data.as_ptr().cast(), layout.size() / HUGE * HUGE, MADV_HUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (data, layout);
+}
+
+impl Drop for Aligned {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: allocated in `zeros` with this very layout.
+            unsafe { dealloc(self.data.as_ptr().cast(), Self::layout(self.len)) };
+        }
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        // SAFETY: `len` initialised values, or a dangling pointer and 0.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above, and borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
+    }
+}
