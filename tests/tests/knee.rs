@@ -129,3 +129,16 @@ fn the_classifiers_layers_are_listed() {
     let answer = shiftlens(&root(), &["layers", "examples/knee/classifier.onnx"]).expect(0).says(&["Conv"]);
     assert_eq!(answer.stdout.matches("<- default").count(), 1, "{}", answer.stdout);
 }
+
+#[test]
+fn a_precision_that_the_cpu_does_not_have_is_refused_at_its_place() {
+    for (set, words) in [
+        ("generator.params.precision=tf32", ["`precision` is \"tf32\"", "\"f32\" only"]),
+        ("encoder.params.precision=bf16", ["`precision` is \"bf16\"", "\"f32\" only"]),
+        ("generator.params.precision=fp16", ["`precision` is \"fp16\"", "\"tf32\" or \"bf16\""]),
+    ] {
+        shiftlens(&root(), &["check", "manifests/knee.toml", "--set", set]).expect(2).says(&words);
+    }
+    shiftlens(&root(), &["check", "manifests/knee.toml", "--set", "generator.params.precision=f32"])
+        .expect(0);
+}

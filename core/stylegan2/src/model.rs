@@ -135,7 +135,10 @@ impl StyleGan2Generator {
             _ => {}
         }
         let weights = Weights::frozen(tensors, &device);
-        let net = GeneratorNet::new(&config, &weights).map_err(|e| refuse(&e))?;
+        let mut net = GeneratorNet::new(&config, &weights).map_err(|e| refuse(&e))?;
+        if !device.is_cpu() {
+            net.prepare().map_err(fail)?;
+        }
         // The network has checked that all tensors are there, and their shapes.
         let stored = weights.tensors();
         let get = |name: &str, _: &[usize]| match stored.get(name) {

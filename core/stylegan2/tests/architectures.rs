@@ -9,6 +9,7 @@ use shiftlens_stylegan2::file::{sample_w, sample_w_of, save_generator};
 use shiftlens_stylegan2::net::{
     Architecture, Discriminator, DiscriminatorConfig, GeneratorConfig, GeneratorNet, Noise, Stage, one_hot,
 };
+use shiftlens_stylegan2::ops;
 use shiftlens_stylegan2::rng::Rng;
 use shiftlens_stylegan2::train::{PathLength, path_lengths};
 use shiftlens_stylegan2::weights::Weights;
@@ -124,6 +125,13 @@ fn discriminators_give_the_formulas_values_and_gradients() {
         let grads = (penalty.mean_all().unwrap() * 5.0).unwrap().backward().unwrap();
         assert!(close_gradients("r1", &weights.vars(), &grads, &a) >= 9);
     }
+}
+
+/// What a GPU executes gives the same, see `device.rs`.
+#[test]
+fn every_architecture_runs_on_the_composed_operations() {
+    ops::composed(generators_give_the_formulas_values_and_gradients);
+    ops::composed(discriminators_give_the_formulas_values_and_gradients);
 }
 
 #[test]

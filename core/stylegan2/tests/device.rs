@@ -213,6 +213,8 @@ fn generator_matches_the_reference() {
     let io = fixture("g32_io.safetensors");
     let weights = Weights::frozen(fixture("g32_G.safetensors"), &Device::Cpu);
     let g = GeneratorNet::new(&g32(), &weights).unwrap();
+    let mut prepared = GeneratorNet::new(&g32(), &weights).unwrap();
+    prepared.prepare().unwrap();
     let clamped = GeneratorConfig { conv_clamp: Some(0.5), ..g32() };
     let clamped = GeneratorNet::new(&clamped, &weights).unwrap();
     ops::composed(|| {
@@ -225,6 +227,9 @@ fn generator_matches_the_reference() {
             println!("{image}: {e:.1e}");
             assert!(e < 1e-4, "{image}: {e}");
         }
+        let e =
+            largest(&prepared.synthesize(&io["ws_psi1"], Noise::Constant).unwrap(), &io["img_const_psi1"]);
+        assert!(e < 1e-4, "prepared: {e}");
         let e = largest(
             &clamped.synthesize(&io["ws_psi1"], Noise::Constant).unwrap(),
             &io["img_const_psi1_conv_clamp0.5"],
@@ -286,6 +291,17 @@ fn path_length_matches_the_reference_and_our_kernels() {
     let io = fixture("g32_io.safetensors");
     let (first, grads) = ops::composed(|| path_length(&io));
     close("path length", &first, &io["pl_grads"], 1e-4);
+    // An encoder is trained through a frozen generator that keeps what follows from its weights.
+    let frozen = Weights::frozen(fixture("g32_G.safetensors"), &Device::Cpu);
+    let mut g = GeneratorNet::new(&g32(), &frozen).unwrap();
+    ops::composed(|| {
+        g.prepare().unwrap();
+        let ws = Var::from_tensor(&io["ws_psi1"]).unwrap();
+        let image = g.synthesize(ws.as_tensor(), Noise::Constant).unwrap();
+        let loss = (image * &io["pl_noise"]).unwrap().sum_all().unwrap();
+        let store = ops::first_order(|| loss.backward()).unwrap();
+        close("prepared", store.get(ws.as_tensor()).unwrap(), &io["pl_grads"], 1e-4);
+    });
     let (_, native) = path_length(&io);
     assert_eq!(grads.len(), native.len());
     assert!(grads.len() >= 20, "only {} gradients", grads.len());
@@ -310,6 +326,10 @@ fn bf16_rounds_and_is_bounded() {
     // Seven bits of mantissa: 2^-8 for each factor, more after ten layers, less by averaging over many products.
     assert!((1e-4..2e-2).contains(&e), "{e}");
     assert!(relative(&image(Precision::F32), &io["img_const_psi1"]) < 1e-5);
+    assert_eq!(
+        Precision::ALL.map(Precision::for_second_order),
+        [Precision::F32, Precision::Tf32, Precision::Tf32]
+    );
     let (_, penalty, grads) = ops::composed(|| ops::with_precision(Precision::Bf16, || r1(&io)));
     let e = relative(&penalty, &io["D_r1_penalty"]);
     println!("bf16, R1: {e:.1e}");

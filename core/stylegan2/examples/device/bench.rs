@@ -226,7 +226,8 @@ fn synthesis(
     (case, p, batch): (&Case, Precision, usize),
     (device, tensors): (&Device, &Tensors),
 ) -> Done {
-    let g = GeneratorNet::new(&case.sizes.generator(), &Weights::frozen(tensors.clone(), device))?;
+    let mut g = GeneratorNet::new(&case.sizes.generator(), &Weights::frozen(tensors.clone(), device))?;
+    g.prepare()?;
     // A stream's first codes are the same however many are drawn.
     let z = normal(&[batch, case.sizes.dim], 3)?.to_device(device)?;
     let ws = g.broadcast(&g.map(&z)?)?;
@@ -281,6 +282,15 @@ impl Training {
         })
     }
 
+    fn r1(&mut self) -> candle_core::Result<()> {
+        let images = Var::from_tensor(&self.real)?;
+        let store = self.d.forward(images.as_tensor())?.sum_all()?.backward()?;
+        let Some(g) = store.get(images.as_tensor()) else { candle_core::bail!("D depends on its input") };
+        let loss = (g.sqr()?.sum_all()? / self.real.dim(0)? as f64)?;
+        let store = first_order(|| loss.backward())?;
+        self.d_adam.step(&store, RATE)
+    }
+
     /// Losses of G and of D, not yet fetched.
     fn step(&mut self, check: bool, r1: bool) -> candle_core::Result<(Tensor, Tensor)> {
         with_precision(self.p, || {
@@ -299,14 +309,7 @@ impl Training {
                 candle_core::Result::Ok(loss.detach())
             })?;
             if r1 {
-                let images = Var::from_tensor(&self.real)?;
-                let store = self.d.forward(images.as_tensor())?.sum_all()?.backward()?;
-                let Some(g) = store.get(images.as_tensor()) else {
-                    candle_core::bail!("D depends on its input")
-                };
-                let loss = (g.sqr()?.sum_all()? / self.real.dim(0)? as f64)?;
-                let store = first_order(|| loss.backward())?;
-                self.d_adam.step(&store, RATE)?;
+                with_precision(self.p.for_second_order(), || self.r1())?;
             }
             Ok((g_loss, d_loss))
         })

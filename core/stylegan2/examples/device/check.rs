@@ -144,7 +144,8 @@ fn native<R: Send>(f: impl FnOnce() -> R + Send) -> R {
 fn reference(report: &mut Report, device: &Device) -> Result<()> {
     let (value, _) = report.limits();
     let io = fixture(G32_IO)?;
-    let g = GeneratorNet::new(&G32.generator(), &Weights::frozen(fixture(G32_G)?, device))?;
+    let mut g = GeneratorNet::new(&G32.generator(), &Weights::frozen(fixture(G32_G)?, device))?;
+    g.prepare()?;
     let ws = io["ws_psi1"].to_device(device)?;
     let w = g.broadcast(&g.map(&io["z"].to_device(device)?)?)?.contiguous()?;
     report.note("mapping, to the reference", &w, &io["ws_psi1"], value)?;

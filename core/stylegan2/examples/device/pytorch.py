@@ -40,6 +40,14 @@ def fir(x, kernel, pad, up=1, down=1):
     return F.conv2d(F.pad(x, [pad] * 4), kernel.to(x.dtype).expand(c, 1, 4, 4), stride=down, groups=c)
 
 
+def energy(w):
+    return w.square().sum((2, 3)).t().contiguous()
+
+
+def half(w):
+    return w.bfloat16()
+
+
 class Net:
     def __init__(self, file, train=False):
         self.t = {k: v.to(DEVICE) for k, v in load_file(f"{FOLDER}/{file}").items()}
@@ -58,6 +66,19 @@ class Net:
         if name not in self.scaled:
             self.scaled[name] = self.t[name] * gain
         return self.scaled[name]
+
+    def once(self, name, f):
+        """What follows from a weight alone: computed once, unless it is trained."""
+        if self.train:
+            return f(self.t[name])
+        key = (name, f)
+        if key not in self.scaled:
+            self.scaled[key] = f(self.t[name])
+        return self.scaled[key]
+
+    def kernel(self, name):
+        """Autocast would round it in every call."""
+        return self.once(name, half) if torch.is_autocast_enabled() and not self.train else self.t[name]
 
     def linear(self, x, name, lr=1.0):
         w = self.t[f"{name}.weight"]
@@ -78,9 +99,9 @@ class Generator(Net):
         return x
 
     def styled(self, x, w, name, up, noise):
-        weight = self.t[f"{name}.weight"]
+        weight = self.kernel(f"{name}.weight")
         style = self.linear(w, f"{name}.affine")
-        demod = (style.square() @ weight.square().sum((2, 3)).t() + 1e-8).rsqrt()
+        demod = (style.square() @ self.once(f"{name}.weight", energy) + 1e-8).rsqrt()
         x = x * style[:, :, None, None]
         if up:
             # One matrix layout for both frameworks' sake: [C, K, 3, 3], as conv_transpose2d takes it.
@@ -97,7 +118,7 @@ class Generator(Net):
         return lrelu(x)
 
     def rgb(self, x, w, name):
-        weight = self.t[f"{name}.weight"]
+        weight = self.kernel(f"{name}.weight")
         style = self.linear(w, f"{name}.affine") * weight.shape[1] ** -0.5
         return F.conv2d(x * style[:, :, None, None], weight, self.t[f"{name}.bias"])
 

@@ -126,6 +126,16 @@ impl GeneratorNet {
         Ok(Self { config: config.clone(), mapping, w_avg, constant, blocks })
     }
 
+    /// Computes once what follows from the weights alone. For a network on a GPU whose weights nobody changes any more:
+    /// a change would not be seen. On the CPU our kernels want the weights as they are.
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub fn prepare(&mut self) -> Result<()> {
+        let layers = self.blocks.iter_mut().flat_map(|b| b.conv0.iter_mut().chain([&mut b.conv1]));
+        layers.into_iter().try_for_each(StyledConv::prepare)
+    }
+
     /// Sizes.
     pub fn config(&self) -> &GeneratorConfig {
         &self.config

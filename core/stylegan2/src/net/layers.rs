@@ -118,6 +118,15 @@ pub struct StyledConv {
     noise_const: Tensor,
     up: bool,
     act: Activation,
+    ready: Option<Ready>,
+}
+
+/// What follows from a weight alone, kept where the weight never changes.
+struct Ready {
+    /// `[K, C]`: the weight's energy over its places.
+    energy: Tensor,
+    /// Where the layer doubles: see [`ops::doubling_kernel`].
+    kernel: Option<Tensor>,
 }
 
 /// Noise of one layer.
@@ -148,7 +157,14 @@ impl StyledConv {
             noise_const: w.get("noise_const", &[resolution; 2], Init::Normal(1.0), Role::Buffer)?,
             up,
             act,
+            ready: None,
         })
+    }
+    /// Keeps what follows from the weight, for a layer on a GPU whose weight will not change.
+    pub fn prepare(&mut self) -> Result<()> {
+        let kernel = if self.up { Some(ops::doubling_kernel(&self.weight)?) } else { None };
+        self.ready = Some(Ready { energy: self.weight.sqr()?.sum((2, 3))?, kernel });
+        Ok(())
     }
     /// The style `[N, C]` of w `[N, D]`.
     pub fn style(&self, w: &Tensor) -> Result<Tensor> {
@@ -157,12 +173,15 @@ impl StyledConv {
     /// x `[N, C, H, W]`, style `[N, C]`.
     pub fn forward(&self, x: &Tensor, style: &Tensor, noise: &LayerNoise<'_>) -> Result<Tensor> {
         // demodulation d[n,k] = 1 / sqrt(sum over c, a, b of (style[n,c] weight[k,c,a,b])^2 + 1e-8)
-        let energy = self.weight.sqr()?.sum((2, 3))?;
+        let energy = match &self.ready {
+            Some(r) => r.energy.clone(),
+            None => self.weight.sqr()?.sum((2, 3))?,
+        };
         let demod = (style.sqr()?.matmul(&energy.t()?)? + 1e-8)?.sqrt()?.recip()?;
-        let y = if self.up {
-            ops::modulated_conv2d_double(x, style, &self.weight, &demod)?
-        } else {
-            ops::modulated_conv2d(x, style, &self.weight, &demod, false)?
+        let y = match &self.ready {
+            Some(Ready { kernel: Some(kernel), .. }) => ops::modulated_by_phases(x, style, kernel, &demod)?,
+            _ if self.up => ops::modulated_conv2d_double(x, style, &self.weight, &demod)?,
+            _ => ops::modulated_conv2d(x, style, &self.weight, &demod, false)?,
         };
         let (n, _, h, width) = y.dims4()?;
         let noise = match noise {

@@ -10,7 +10,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape as Dim
 
 /// One of the three bilinear maps of a geometry, see [`crate::kernels::conv`].
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Map {
+enum Map {
     /// (x, w) -> y
     Forward,
     /// (y, w) -> x
@@ -21,7 +21,7 @@ pub(super) enum Map {
 
 impl Map {
     /// The maps, with their arguments, that take the gradient g of this map's value to a and to b.
-    pub(super) fn adjoints<'a>(
+    fn adjoints<'a>(
         self,
         a: &'a Tensor,
         b: &'a Tensor,

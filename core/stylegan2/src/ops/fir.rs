@@ -81,9 +81,9 @@ impl Fir {
         constant::matrix(("resampling", numbers), like, input, || {
             let mut m = vec![0.0; input * output];
             for (o, t) in (0..output).flat_map(|o| (0..4).map(move |t| (o, t))) {
-                let at = (o * self.down + t) as isize - self.pad.0 as isize;
-                if at >= 0 && at as usize % self.up == 0 && at as usize / self.up < input {
-                    m[at as usize / self.up * output + o] += f64::from(TAPS[t] * self.gain);
+                let at = (o * self.down + t).checked_sub(self.pad.0).filter(|at| at.is_multiple_of(self.up));
+                if let Some(from) = at.map(|at| at / self.up).filter(|from| *from < input) {
+                    m[from * output + o] += f64::from(TAPS[t] * self.gain);
                 }
             }
             m

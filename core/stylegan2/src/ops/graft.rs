@@ -179,7 +179,8 @@ pub(super) fn run1<O: CustomOp1 + Compose + Send + Sync + 'static>(a: &Tensor, o
     composed1(a, op)
 }
 
-fn composed1<O: CustomOp1 + Compose + Send + Sync + 'static>(a: &Tensor, op: O) -> Result<Tensor> {
+/// `op(a)` in candle's operations.
+pub(super) fn composed1<O: CustomOp1 + Compose + Send + Sync + 'static>(a: &Tensor, op: O) -> Result<Tensor> {
     let args = [a.detach()];
     let y = op.compose(&args)?;
     if !a.track_op() {
@@ -196,14 +197,6 @@ where
     if native(a) {
         return a.contiguous()?.apply_op2(&b.contiguous()?, op);
     }
-    composed2(a, b, op)
-}
-
-/// `op(a, b)` in candle's operations.
-pub(super) fn composed2<O>(a: &Tensor, b: &Tensor, op: O) -> Result<Tensor>
-where
-    O: CustomOp2 + Compose + Send + Sync + 'static,
-{
     let args = [a.detach(), b.detach()];
     let y = op.compose(&args)?;
     if !a.track_op() && !b.track_op() {

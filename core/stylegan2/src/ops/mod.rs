@@ -22,7 +22,9 @@ mod scale;
 pub use act::{Activation, bias_act};
 pub use conv::{conv2d, conv2d_bias_act, conv2d_down, conv2d_up, modulated_conv2d};
 pub use fir::{blur, downsample, upsample};
-pub use halving::{conv2d_halve, conv2d_halve_bias_act, modulated_conv2d_double};
+pub use halving::{
+    conv2d_halve, conv2d_halve_bias_act, doubling_kernel, modulated_by_phases, modulated_conv2d_double,
+};
 pub use portable::{Gather, with_gather};
 pub use precision::{Precision, with_precision};
 pub use scale::scale_channels;

@@ -4,12 +4,10 @@
 //! without one. So everything here is a plain convolution or a product of matrices:
 //!
 //! * the gradient of the input of a convolution that keeps the size is a convolution with the kernel turned round;
-//! * a transposed convolution of stride 2 is four convolutions of the small picture, one for each parity of the
-//!   result's rows and columns (the polyphase form), done as one;
+//! * a convolution of stride 2 is one of stride 1 on the four parities of rows and columns, taken as channels (the
+//!   polyphase form), and a transposed one is the same the other way round;
 //! * the gradient of a weight is, for each of its places, the product of two pictures of which one is shifted. In a
 //!   picture with a zero border, laid out flat, a shift is an offset, so no window is gathered.
-//!
-//! Kernels of stride 2 are 6x6 here: 3x3 after or before the filter of 4 taps, see [`super::halving`].
 //!
 //! candle's kernels find the place of each number of a tensor that is not contiguous, and of each number of a window,
 //! by a division for every axis. So what can be is copied in contiguous runs, and views have as few axes as they can.
@@ -203,42 +201,18 @@ pub(super) fn same_weight(x: &Tensor, g: &Tensor, size: usize) -> Result<Tensor>
 }
 
 /// The four parities of rows and columns as channels: `[N, C, 2H, 2W]` to `[N, 4C, H, W]`.
-fn parities(x: &Tensor) -> Result<Tensor> {
+pub(super) fn parities(x: &Tensor) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     // Channels and rows make one axis.
     let x = x.contiguous()?.reshape((n, c * h / 2, 2, w / 2, 2))?.permute((0, 2, 4, 1, 3))?;
     x.contiguous()?.reshape((n, 4 * c, h / 2, w / 2))
 }
 
-/// Stride 2: x `[N, C, 2H, 2W]`, w `[K, C, 6, 6]` to `[N, K, H, W]`, `y[p] = sum over j of w[j] x[2p + j - 2]`.
-pub(super) fn halve(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    let (n, c, h, width) = x.dims4()?;
-    if !shifts(n * c * 9 * h * width) {
-        return conv(x, w, 2, 2);
-    }
-    // On the four parities the kernel is 3x3 and keeps the size.
-    let k = w.dim(0)?;
-    let w = w.contiguous()?.reshape(vec![k, c, 3, 2, 3, 2])?.permute(vec![0, 3, 5, 1, 2, 4])?;
-    same(&parities(x)?, &w.contiguous()?.reshape((k, 4 * c, 3, 3))?)
-}
-
-/// The adjoint of [`halve`]: y `[N, K, H, W]`, w `[K, C, 6, 6]` to `[N, C, 2H, 2W]`.
-///
-/// Row 2p + r of the result takes y's rows p - 1, p, p + 1 with w's rows r + 4, r + 2, r.
-pub(super) fn halve_transposed(y: &Tensor, w: &Tensor) -> Result<Tensor> {
-    let (n, k, h, width) = y.dims4()?;
-    let c = w.dim(1)?;
-    let w = w.contiguous()?.reshape(vec![k, c, 3, 2, 3, 2])?.permute(vec![3, 5, 1, 0, 2, 4])?;
-    let w = turned(&w.contiguous()?.reshape((4 * c, k, 3, 3))?)?;
-    let x = same(y, &w)?.reshape((n, 2, 2, c * h, width))?;
-    x.permute((0, 3, 1, 4, 2))?.contiguous()?.reshape((n, c, 2 * h, 2 * width))
-}
-
-/// The gradient of [`halve`]'s weight: x `[N, C, 2H, 2W]`, g `[N, K, H, W]` to `[K, C, 6, 6]`.
-pub(super) fn halve_weight(x: &Tensor, g: &Tensor) -> Result<Tensor> {
-    let (c, k) = (x.dim(1)?, g.dim(1)?);
-    let w = same_weight(&parities(x)?, g, 3)?.reshape(vec![k, 2, 2, c, 3, 3])?;
-    w.permute(vec![0, 3, 4, 1, 5, 2])?.contiguous()?.reshape((k, c, 6, 6))
+/// The inverse of [`parities`]: `[N, 4C, H, W]` to `[N, C, 2H, 2W]`.
+pub(super) fn interleaved(x: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    let x = x.contiguous()?.reshape((n, 2, 2, c / 4 * h, w))?.permute((0, 3, 1, 4, 2))?;
+    x.contiguous()?.reshape((n, c / 4, 2 * h, 2 * w))
 }
 
 /// A border of zeros after the last row and column.
@@ -246,9 +220,13 @@ fn after(x: &Tensor) -> Result<Tensor> {
     x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)
 }
 
-/// A kernel of 3x3 at stride 2 without a border as one of 6x6 with the border of [`halve`].
-fn widen(w: &Tensor) -> Result<Tensor> {
-    w.pad_with_zeros(2, 2, 1)?.pad_with_zeros(3, 2, 1)
+/// The kernel that, on [`parities`], does what w `[K, C, 3, 3]` does at stride 2: `[K, 4C, 3, 3]`. Place 2u + r of w
+/// with two zeros before it and one after is place u for parity r.
+fn on_parities(w: &Tensor) -> Result<Tensor> {
+    let (k, c, _, _) = w.dims4()?;
+    let w = w.pad_with_zeros(2, 2, 1)?.pad_with_zeros(3, 2, 1)?.contiguous()?;
+    let w = w.reshape(vec![k, c, 3, 2, 3, 2])?.permute(vec![0, 3, 5, 1, 2, 4])?;
+    w.contiguous()?.reshape((k, 4 * c, 3, 3))
 }
 
 /// x `[N, C, 2H+1, 2W+1]`, w `[K, C, 3, 3]` to `[N, K, H, W]`, stride 2.
@@ -259,13 +237,16 @@ pub(super) fn down(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 /// The adjoint of [`down`].
 pub(super) fn down_transposed(y: &Tensor, w: &Tensor) -> Result<Tensor> {
     let (_, _, h, width) = y.dims4()?;
-    let x = halve_transposed(&after(y)?, &widen(w)?)?;
+    let x = interleaved(&same_transposed(&after(y)?, &on_parities(w)?)?)?;
     x.narrow(2, 0, 2 * h + 1)?.narrow(3, 0, 2 * width + 1)?.contiguous()
 }
 
 /// The gradient of [`down`]'s weight.
 pub(super) fn down_weight(x: &Tensor, g: &Tensor) -> Result<Tensor> {
-    halve_weight(&after(x)?, &after(g)?)?.narrow(2, 2, 3)?.narrow(3, 2, 3)?.contiguous()
+    let (c, k) = (x.dim(1)?, g.dim(1)?);
+    let w = same_weight(&parities(&after(x)?)?, &after(g)?, 3)?.reshape(vec![k, 2, 2, c, 3, 3])?;
+    let w = w.permute(vec![0, 3, 4, 1, 5, 2])?.contiguous()?.reshape((k, c, 6, 6))?;
+    w.narrow(2, 2, 3)?.narrow(3, 2, 3)?.contiguous()
 }
 
 #[cfg(test)]

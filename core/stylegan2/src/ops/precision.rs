@@ -9,7 +9,7 @@ use std::sync::Mutex;
 /// Precision of the products of convolutions on a GPU. Everything else (mapping network, styles, noise, activations,
 /// losses, weights, optimiser) is f32 in every case, and so are the sums within a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum Precision {
     /// Single precision throughout.
     #[default]
@@ -34,6 +34,11 @@ impl Precision {
         }
     }
 
+    /// The same, but no less accurate than TF32: for gradients of gradients, where rounding adds up.
+    pub fn for_second_order(self) -> Self {
+        if self == Self::Bf16 { Self::Tf32 } else { self }
+    }
+
     /// Refuses what a device does not have: the CPU computes in f32 only.
     ///
     /// # Errors
@@ -41,10 +46,24 @@ impl Precision {
     pub fn check(self, device: &Device) -> Result<()> {
         if device.is_cpu() && self != Self::F32 {
             bail!(
-                "precision \"{self}\": the CPU computes in \"f32\" only; use device \"cuda:0\", or leave it out"
+                "`precision` is \"{self}\": the CPU computes in \"f32\" only; use device \"cuda:0\", or leave it out"
             );
         }
         Ok(())
+    }
+}
+
+impl TryFrom<String> for Precision {
+    type Error = String;
+    fn try_from(name: String) -> std::result::Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|p| p.name() == name);
+        found.ok_or_else(|| format!("`precision` is \"{name}\", expected \"f32\", \"tf32\" or \"bf16\""))
+    }
+}
+
+impl From<Precision> for &'static str {
+    fn from(p: Precision) -> Self {
+        p.name()
     }
 }
 

@@ -238,7 +238,10 @@ pub fn train_encoder(
             config.w_dim
         )));
     }
-    let g = GeneratorNet::new(&config, &Weights::frozen(tensors, &device)).map_err(fail)?;
+    let mut g = GeneratorNet::new(&config, &Weights::frozen(tensors, &device)).map_err(fail)?;
+    if !device.is_cpu() {
+        g.prepare().map_err(fail)?;
+    }
     let real = manifest.data.as_ref().filter(|_| t.real_pixel_weight > 0.0 || t.real_prior_weight > 0.0);
     let data = real.map(|d| Dataset::load(d, e.channels, e.resolution)).transpose()?;
     let path = folder.join("checkpoint.safetensors");

@@ -134,25 +134,9 @@ impl Trainer {
             self.d_adam.step(&loss.backward()?, t.learning_rate * lazy)?;
             scalar(&loss)
         })?;
-        let r1 = if t.r1_gamma > 0.0 && self.step.is_multiple_of(t.r1_interval) {
-            let images = candle_core::Var::from_tensor(&real)?;
-            let logits = self.d.forward(images.as_tensor())?;
-            let grads = logits.sum_all()?.backward()?;
-            let gradient = grads.get(images.as_tensor()).expect("D depends on its input");
-            let penalty = (gradient.sqr()?.sum_all()? / t.batch as f64)?;
-            if !penalty.track_op() {
-                candle_core::bail!(
-                    "R1 needs second-order gradients: call shiftlens_stylegan2::enable_second_order() \
-                     before the first backward pass"
-                );
-            }
-            let loss = (&penalty * (t.r1_gamma / 2.0 * t.r1_interval as f64))?;
-            let grads = first_order(|| loss.backward())?;
-            self.d_adam.step(&grads, t.learning_rate * lazy)?;
-            Some(scalar(&penalty)?)
-        } else {
-            None
-        };
+        let due = t.r1_gamma > 0.0 && self.step.is_multiple_of(t.r1_interval);
+        let r1 = due.then(|| with_precision(t.precision.for_second_order(), || self.r1(&real, lazy)));
+        let r1 = r1.transpose()?;
         self.step += 1;
         let seen = (self.step * t.batch as u64) as f64;
         let half_life = t.ema_half_life.min(seen * t.ema_rampup).max(1e-8);
@@ -163,6 +147,26 @@ impl Trainer {
             *ema = (&now + ((&*ema - &now)? * keep)?)?;
         }
         Ok((g_loss, d_loss, r1))
+    }
+
+    /// D's step for the R1 penalty alone; returns `mean |dD/dx|^2`.
+    fn r1(&mut self, real: &Tensor, lazy: f64) -> candle_core::Result<f64> {
+        let t = &self.manifest.training;
+        let images = candle_core::Var::from_tensor(real)?;
+        let logits = self.d.forward(images.as_tensor())?;
+        let grads = logits.sum_all()?.backward()?;
+        let gradient = grads.get(images.as_tensor()).expect("D depends on its input");
+        let penalty = (gradient.sqr()?.sum_all()? / t.batch as f64)?;
+        if !penalty.track_op() {
+            candle_core::bail!(
+                "R1 needs second-order gradients: call shiftlens_stylegan2::enable_second_order() \
+                 before the first backward pass"
+            );
+        }
+        let loss = (&penalty * (t.r1_gamma / 2.0 * t.r1_interval as f64))?;
+        let grads = first_order(|| loss.backward())?;
+        self.d_adam.step(&grads, t.learning_rate * lazy)?;
+        scalar(&penalty)
     }
 
     /// The averaged generator's tensors.

@@ -19,7 +19,7 @@ pub fn path_directions(
     device: &Device,
 ) -> Result<Tensor> {
     let (n, c, h, w) = shape;
-    Tensor::from_vec(rng.normals(n * c * h * w), shape, device)? / ((h * w) as f64).sqrt()
+    rng.tensor(&[n, c, h, w], device)? / ((h * w) as f64).sqrt()
 }
 
 /// `|J^T y|` of each image, `[N]`: J is the derivative of `images` `[N, C, H, W]`, which must have been synthesised from
