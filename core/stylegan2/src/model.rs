@@ -219,8 +219,7 @@ impl Generator for StyleGan2Generator {
 /// Codes of W or W+ as rows `[N, L, D]`.
 fn rows(w: &LatentCodes, layers: usize) -> Vec<f32> {
     let [n, l, d] = w.shape();
-    let row =
-        |i: usize| if l == 1 { &w.code(i / layers)[..] } else { &w.code(i / layers)[i % layers * d..][..d] };
+    let row = |i: usize| if l == 1 { w.code(i / layers) } else { &w.code(i / layers)[i % layers * d..][..d] };
     (0..n * layers).flat_map(row).copied().collect()
 }
 

@@ -42,7 +42,7 @@ impl Method {
     }
     /// As [`Self::same`] for the doubling convolution.
     pub(crate) fn double(side: usize) -> Self {
-        if side >= 16 { Self::ToomCook4 } else { Self::ToomCook2 }
+        if side >= 32 { Self::ToomCook4 } else { Self::ToomCook2 }
     }
 }
 
@@ -319,7 +319,8 @@ impl FastConv {
             (width(self.isa), self.inputs.next_multiple_of(BLOCK), self.outputs.next_multiple_of(BLOCK));
         let (panels, ratio) = (k16.div_ceil(nr), if A::UP { 4 } else { 1 });
         let area = x.height * x.width;
-        assert!(x.height % A::STEP == 0 && x.width % A::STEP == 0, "{}x{}", x.height, x.width);
+        let whole = x.height.is_multiple_of(A::STEP) && x.width.is_multiple_of(A::STEP);
+        assert!(whole, "{}x{} pixels in tiles of {}", x.height, x.width, A::STEP);
         assert_eq!(x.data.len(), x.n * c16 * area);
         assert_eq!(y.len(), x.n * k16 * area * ratio);
         assert!(x.style.is_none_or(|s| s.len() == x.n * c16));

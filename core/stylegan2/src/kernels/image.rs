@@ -187,7 +187,7 @@ impl Kernel for DoubleMaps {
 /// If a slice does not hold whole planes, or y is not four times as large.
 pub(crate) fn double_maps(team: &Team<'_>, isa: Isa, x: &[f32], side: usize, y: &mut [f32]) {
     let plane = side * side * BLOCK;
-    assert!(x.len() % plane == 0 && y.len() == 4 * x.len());
+    assert!(x.len().is_multiple_of(plane) && y.len() == 4 * x.len());
     let shared = Shared(y.as_mut_ptr());
     team.for_each(x.len() / plane, |_, i| {
         let d = DoubleMaps { x: x[i * plane..].as_ptr(), side, y: shared.at(i * 4 * plane) };

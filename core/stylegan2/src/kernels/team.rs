@@ -69,10 +69,9 @@ impl Job {
             seen += 1;
             let body = *self.body.lock().unwrap_or_else(PoisonError::into_inner);
             let items = self.items.load(Relaxed);
-            if let Some(body) = body {
-                if catch_unwind(AssertUnwindSafe(|| self.work(body, thread, items))).is_err() {
-                    self.panicked.store(true, Release);
-                }
+            let work = || body.map_or((), |body| self.work(body, thread, items));
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                self.panicked.store(true, Release);
             }
             self.busy.fetch_sub(1, AcqRel);
         }

@@ -203,6 +203,18 @@ kernels!(super::axis::ToomCook4, 4, 7, 9, 9);
 kernels!(super::axis::ToomCook2, 2, 3, 5, 5);
 kernels!(super::axis::Pointwise, 1, 1, 1, 1);
 
+/// Columns to rows.
+#[inline(always)]
+fn transposed<V: Simd, const C: usize, const R: usize>(columns: &[[V; R]; C]) -> [[V; C]; R] {
+    let mut rows = [[columns[0][0]; C]; R];
+    for (j, column) in columns.iter().enumerate() {
+        for (row, v) in rows.iter_mut().zip(column) {
+            row[j] = *v;
+        }
+    }
+    rows
+}
+
 #[inline(always)]
 unsafe fn scatter<V, A, const I: usize, const P: usize, const Q: usize, const O: usize>(s: &Scatter<A>)
 where
@@ -243,11 +255,7 @@ where
                     *column = A::input(x);
                 }
                 let v = s.v.add(tile * s.v_tile + channel);
-                for i in 0..P {
-                    let mut row = [V::zero(); I];
-                    for j in 0..I {
-                        row[j] = columns[j][i];
-                    }
+                for (i, row) in transposed(&columns).into_iter().enumerate() {
                     let values = A::input(row);
                     for (j, value) in values.iter().enumerate() {
                         value.store(v.add((i * P + j) * s.v_point));
@@ -279,11 +287,7 @@ where
             *column = A::output(products);
         }
         let mut y = [[V::zero(); O]; O];
-        for (i, y) in y.iter_mut().enumerate() {
-            let mut row = [V::zero(); Q];
-            for j in 0..Q {
-                row[j] = columns[j][i];
-            }
+        for (y, row) in y.iter_mut().zip(transposed(&columns)) {
             *y = A::output(row);
         }
         y

@@ -114,8 +114,8 @@ impl Styled {
         Ok(Self {
             affine: Affine::new(get, name, (config.w_dim, inputs, input), isa)?,
             energy: Matrix::new(isa, outputs, inputs, |k, c| energy[k * inputs + c]),
-            // Single images of up to 16x16 pixels have few tiles.
-            conv: prepare(isa, method, &w, (outputs, inputs), side <= 16, budget),
+            // Single images of up to 16x16 pixels have few tiles; of those that are doubled in tiles of 2x2, up to 8x8.
+            conv: prepare(isa, method, &w, (outputs, inputs), side <= if up { 8 } else { 16 }, budget),
             bias: blocked(&take(get, &format!("{name}.bias"), &[outputs])?, outputs, 1),
             noise,
             inputs,
