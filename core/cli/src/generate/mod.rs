@@ -67,36 +67,48 @@ enum NoiseChoice {
     None,
 }
 
+/// Seeds whose codes are made together: the mapping network reads its weights once for all.
+const AHEAD: usize = 256;
+
 /// Where codes come from.
 enum Source {
-    Seeds(Vec<u64>),
+    /// Seeds, and the codes that were made ahead, from an index on.
+    Seeds(Vec<u64>, Option<(usize, LatentCodes)>),
     File(CodesFile),
 }
 
 impl Source {
     fn len(&self) -> usize {
         match self {
-            Self::Seeds(s) => s.len(),
+            Self::Seeds(s, _) => s.len(),
             Self::File(f) => f.len(),
         }
     }
     /// Rows of a code, of W or W+.
     fn rows(&self, g: &mut Engine) -> Result<usize> {
         match self {
-            Self::Seeds(seeds) => Ok(g.sample(&seeds[..1])?.shape()[1]),
+            Self::Seeds(seeds, _) => Ok(g.sample(&seeds[..1])?.shape()[1]),
             Self::File(f) => Ok(f.rows()),
         }
     }
     fn codes(&mut self, g: &mut Engine, from: usize, to: usize) -> Result<LatentCodes> {
         match self {
-            Self::Seeds(seeds) => g.sample(&seeds[from..to]),
+            Self::Seeds(seeds, ahead) => {
+                let (first, w) = match ahead.take() {
+                    Some((first, w)) if first <= from && to <= first + w.len() => (first, w),
+                    _ => (from, g.sample(&seeds[from..to.max(from + AHEAD).min(seeds.len())])?),
+                };
+                let codes = w.slice(from - first, to - first);
+                *ahead = Some((first, w));
+                Ok(codes)
+            }
             Self::File(f) => f.read(from, to),
         }
     }
     /// Names of images `from..to`, of files without their ending.
     fn names(&self, from: usize, to: usize) -> Vec<String> {
         match self {
-            Self::Seeds(seeds) => seeds[from..to].iter().map(|s| format!("seed{s:05}")).collect(),
+            Self::Seeds(seeds, _) => seeds[from..to].iter().map(|s| format!("seed{s:05}")).collect(),
             Self::File(_) => (from..to).map(|i| format!("code{i:05}")).collect(),
         }
     }
@@ -229,7 +241,7 @@ pub fn generate(a: &Generate) -> crate::Done {
     let info = g.info();
     let mut source = match &a.codes {
         Some(path) => Source::File(CodesFile::open(path, &info).map_err(|e| Failure::Usage(e.to_string()))?),
-        None => Source::Seeds(a.seeds.0.clone()),
+        None => Source::Seeds(a.seeds.0.clone(), None),
     };
     let n = source.len();
     let writer = Writer::new(a, &info, n, source.rows(&mut g)?)?;

@@ -245,8 +245,8 @@ fn generate(o: &Options, program: &Path, folder: &Path) -> Outcome {
     );
     for &resolution in &o.networks {
         let path = prepare(resolution, folder)?;
-        // About a second a turn, and two batches at least.
-        let count = ((1 << 17) / resolution / resolution).max(2 * network::CODES);
+        // Seconds a turn, so that the first images, which find no buffers, weigh little; and two batches at least.
+        let count = ((1 << 19) / resolution / resolution).max(2 * network::CODES);
         for (&threads, &batch) in o.threads.iter().flat_map(|t| o.batches.iter().map(move |b| (t, b))) {
             let mut peer = Peer::start(o, options::CONTENDERS[0], threads, &path, folder)?;
             let (out, raw) = (folder.join("pictures"), folder.join("raw.safetensors"));
