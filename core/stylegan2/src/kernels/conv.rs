@@ -1,4 +1,4 @@
-//! Convolutions of StyleGAN2 as products over gathered rows (see [`super::gemm`]).
+//! Convolutions of StyleGAN2 on arrays that change at every step of training.
 //!
 //! Two geometries, each with its forward map F, its adjoint T and its weight gradient W, which together are closed
 //! under differentiation (every one is linear in each argument). Weights are `[K, C, k, k]`, cross-correlation:
@@ -7,13 +7,39 @@
 //! * [`Geometry::Down`]: `y[k,i,j] = sum w[k,c,a,b] x[c, 2i+a, 2j+b]`, k = 3, x of size 2h+1. Its adjoint is the
 //!   transposed convolution of stride 2, which StyleGAN2 enlarges with.
 //!
+//! Where sizes allow, the fast convolutions of `kernels::train` compute them, with fewer multiplications; elsewhere they
+//! are products over gathered rows (see [`super::gemm`]), which follow.
+//!
 //! Pictures of a batch are laid out one after the other in a plane whose rows are one zero wider and which has one
 //! zero row below each picture: right border of one row and left border of the next are the same zero, so small
 //! pictures waste little. The work is cut into groups of pictures whose number depends on the shapes alone, and
 //! partial sums are added in the groups' order: results do not depend on the number of threads.
 
 use super::gemm::{Isa, OVERRUN, Packed, Rows, rows_times_rows, rows_times_weights};
+use super::train;
 use rayon::prelude::*;
+use std::cell::Cell;
+
+thread_local! {
+    static GATHERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` with products over gathered rows for all sizes, to compare the fast convolutions with.
+pub fn gathered<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            GATHERED.with(|v| v.set(self.0));
+        }
+    }
+    let _restore = Restore(GATHERED.with(|v| v.replace(true)));
+    f()
+}
+
+/// Whether the fast convolutions compute this one.
+fn fast(s: &Shape) -> bool {
+    train::serves(s) && !GATHERED.with(Cell::get)
+}
 
 /// Which convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,6 +221,9 @@ pub fn forward(
     let taps = s.c * s.size * s.size;
     x.check(s.n * s.c, xh * xw);
     assert_eq!(w.len(), s.k * taps);
+    if fast(s) {
+        return train::forward(isa, s, x, w, finish);
+    }
     let packed = Packed::new(isa, s.k, taps, |k, r| w[k * taps + r]);
     let mut y = vec![0.0; s.n * s.k * s.h * s.w];
     let size = s.group() * s.k * s.h * s.w;
@@ -229,6 +258,9 @@ pub fn transposed(
     let area = s.size * s.size;
     y.check(s.n * s.k, s.h * s.w);
     assert_eq!(w.len(), s.k * s.c * area);
+    if fast(s) {
+        return train::transposed(isa, s, y, w, finish);
+    }
     // One product for each phase of x: which taps (a, b) reach it, and how far back their y lies.
     let phases: Vec<Vec<(usize, usize)>> = match s.geometry {
         Geometry::Same => vec![(0..area).map(|t| (t / s.size, t % s.size)).collect()],
@@ -296,6 +328,9 @@ pub fn weight_gradient(isa: Isa, s: &Shape, x: Operand<'_>, y: Operand<'_>) -> V
     let taps = s.c * s.size * s.size;
     x.check(s.n * s.c, xh * xw);
     y.check(s.n * s.k, s.h * s.w);
+    if fast(s) {
+        return train::weight_gradient(isa, s, x, y);
+    }
     let parts: Vec<Vec<f32>> = groups(s)
         .into_par_iter()
         .map(|(from, to)| {

@@ -1,9 +1,10 @@
 //! CPU kernels: plain slices in, plain slices out. The only `unsafe` of this crate lives here.
 //!
 //! Two families. [`gemm`] and [`conv`] serve training: plain row-major arrays, weights that change at every step, and
-//! gradients. The others serve synthesis with fixed weights (see [`crate::synth`]): `axis` has the fast convolutions of
-//! one axis, `tiles` makes planes of them, `panels` multiplies, `fast` puts the three together, `image` makes pictures
-//! of maps, `team` runs loops on threads.
+//! gradients; where sizes allow, `conv` hands over to `train`, whose convolutions are as fast as those of synthesis. The
+//! others serve synthesis with fixed weights (see [`crate::synth`]): `axis` has the fast convolutions of one axis,
+//! `tiles` makes planes of them, `panels` multiplies (both serve `train` too), `fast` puts the three together, `image`
+//! makes pictures of maps, `team` runs loops on threads.
 
 pub(crate) mod aligned;
 mod axis;
@@ -16,6 +17,7 @@ pub mod peak;
 mod simd;
 pub(crate) mod team;
 pub(crate) mod tiles;
+mod train;
 
 pub use gemm::Isa;
 

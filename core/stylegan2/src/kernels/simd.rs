@@ -53,6 +53,21 @@ pub(super) trait Simd: Copy {
     /// # Safety
     /// The instruction set is present.
     unsafe fn min(self, b: Self) -> Self;
+    /// The `n` (at most `LANES`) values at `p`, then zeros.
+    ///
+    /// # Safety
+    /// The instruction set is present; `n` values are readable at `p`.
+    unsafe fn load_first(p: *const f32, n: usize) -> Self;
+    /// Writes the first `n` (at most `LANES`) lanes.
+    ///
+    /// # Safety
+    /// The instruction set is present; `n` values are writable at `p`.
+    unsafe fn store_first(self, p: *mut f32, n: usize);
+    /// Transposes the square of the first `LANES` vectors: lane j of vector i becomes lane i of vector j.
+    ///
+    /// # Safety
+    /// The instruction set is present.
+    unsafe fn transpose(rows: &mut [Self; 16]);
 }
 
 /// A computation that is compiled once for each instruction set. `run` and all that it calls must be inlined: only
@@ -156,6 +171,46 @@ impl Simd for __m512 {
         // SAFETY: the caller promises AVX-512F.
         unsafe { _mm512_min_ps(self, b) }
     }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> Self {
+        // SAFETY: the caller promises AVX-512F and n readable values; masked lanes are not read.
+        unsafe { _mm512_maskz_loadu_ps(first(n), p) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize) {
+        // SAFETY: the caller promises AVX-512F and n writable values; masked lanes are not written.
+        unsafe { _mm512_mask_storeu_ps(p, first(n), self) }
+    }
+    #[inline(always)]
+    unsafe fn transpose(rows: &mut [Self; 16]) {
+        // SAFETY: the caller promises AVX-512F.
+        unsafe {
+            let mut pairs = *rows;
+            for i in 0..8 {
+                let (a, b) = (rows[2 * i], rows[2 * i + 1]);
+                (pairs[2 * i], pairs[2 * i + 1]) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            }
+            // Vector 4 i + k then holds columns k, 4 + k, 8 + k, 12 + k of rows 4 i to 4 i + 3.
+            let mut fours = pairs;
+            for i in 0..4 {
+                for k in 0..2 {
+                    let a = _mm512_castps_pd(pairs[4 * i + k]);
+                    let b = _mm512_castps_pd(pairs[4 * i + k + 2]);
+                    fours[4 * i + 2 * k] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                    fours[4 * i + 2 * k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                }
+            }
+            for k in 0..4 {
+                let (a, b, c, d) = (fours[k], fours[4 + k], fours[8 + k], fours[12 + k]);
+                let (ab, cd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0x88>(c, d));
+                rows[k] = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+                rows[8 + k] = _mm512_shuffle_f32x4::<0xdd>(ab, cd);
+                let (ab, cd) = (_mm512_shuffle_f32x4::<0xdd>(a, b), _mm512_shuffle_f32x4::<0xdd>(c, d));
+                rows[4 + k] = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+                rows[12 + k] = _mm512_shuffle_f32x4::<0xdd>(ab, cd);
+            }
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -224,6 +279,53 @@ impl Simd for __m256 {
         // SAFETY: the caller promises AVX.
         unsafe { _mm256_min_ps(self, b) }
     }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> Self {
+        let mut lanes = [0f32; 8];
+        // SAFETY: the caller promises AVX and n readable values; the array holds 8.
+        unsafe {
+            if n == 8 {
+                return _mm256_loadu_ps(p);
+            }
+            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+            _mm256_loadu_ps(lanes.as_ptr())
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize) {
+        let mut lanes = [0f32; 8];
+        // SAFETY: the caller promises AVX and n writable values; the array holds 8.
+        unsafe {
+            if n == 8 {
+                return _mm256_storeu_ps(p, self);
+            }
+            _mm256_storeu_ps(lanes.as_mut_ptr(), self);
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+        }
+    }
+    #[inline(always)]
+    unsafe fn transpose(rows: &mut [Self; 16]) {
+        // SAFETY: the caller promises AVX.
+        unsafe {
+            let mut pairs = *rows;
+            for i in 0..4 {
+                let (a, b) = (rows[2 * i], rows[2 * i + 1]);
+                (pairs[2 * i], pairs[2 * i + 1]) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            }
+            let mut fours = pairs;
+            for i in 0..2 {
+                for k in 0..2 {
+                    let (a, b) = (pairs[4 * i + k], pairs[4 * i + k + 2]);
+                    fours[4 * i + 2 * k] = _mm256_shuffle_ps::<0x44>(a, b);
+                    fours[4 * i + 2 * k + 1] = _mm256_shuffle_ps::<0xee>(a, b);
+                }
+            }
+            for k in 0..4 {
+                rows[k] = _mm256_permute2f128_ps::<0x20>(fours[k], fours[4 + k]);
+                rows[4 + k] = _mm256_permute2f128_ps::<0x31>(fours[k], fours[4 + k]);
+            }
+        }
+    }
 }
 
 impl Simd for [f32; 8] {
@@ -284,6 +386,34 @@ impl Simd for [f32; 8] {
     unsafe fn min(self, b: Self) -> Self {
         each(self, b, |a, b| if a < b { a } else { b })
     }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> Self {
+        let mut lanes = [0f32; 8];
+        // SAFETY: the caller promises n readable values, at most 8.
+        unsafe { std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n) };
+        lanes
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize) {
+        // SAFETY: the caller promises n writable values, at most 8.
+        unsafe { std::ptr::copy_nonoverlapping(self.as_ptr(), p, n) };
+    }
+    #[inline(always)]
+    unsafe fn transpose(rows: &mut [Self; 16]) {
+        let before = *rows;
+        for (i, row) in rows.iter_mut().enumerate().take(8) {
+            for (j, v) in row.iter_mut().enumerate() {
+                *v = before[j][i];
+            }
+        }
+    }
+}
+
+/// A mask of the first `n` lanes of 16.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn first(n: usize) -> __mmask16 {
+    ((1u32 << n) - 1) as __mmask16
 }
 
 #[inline(always)]
@@ -293,4 +423,56 @@ fn each(a: [f32; 8], b: [f32; 8], f: impl Fn(f32, f32) -> f32) -> [f32; 8] {
         out[i] = f(a[i], b[i]);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Squares of 1 to 256, read with the last lanes cut off, transposed, and written with the last lanes cut off.
+    struct Cut<'a> {
+        n: usize,
+        from: &'a [f32],
+        to: *mut f32,
+    }
+
+    impl Kernel for Cut<'_> {
+        #[inline(always)]
+        unsafe fn run<V: Simd>(&self) {
+            // SAFETY: 256 values on both sides.
+            unsafe {
+                let n = self.n.min(V::LANES);
+                let mut square = [V::zero(); 16];
+                for (i, v) in square.iter_mut().enumerate().take(V::LANES) {
+                    *v = V::load_first(self.from.as_ptr().add(i * 16), n);
+                }
+                V::transpose(&mut square);
+                for (i, v) in square.iter().enumerate().take(V::LANES) {
+                    v.store_first(self.to.add(i * 16), n);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn squares_are_transposed_and_ends_cut_off() {
+        let from: Vec<f32> = (1..=256u16).map(f32::from).collect();
+        for isa in Isa::available() {
+            let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
+            for n in 0..=lanes {
+                let mut to = vec![-1.0; 256];
+                // SAFETY: the instruction set was detected; both sides hold 256 values.
+                unsafe { dispatch(isa, &Cut { n, from: &from, to: to.as_mut_ptr() }) };
+                for (p, v) in to.iter().enumerate() {
+                    let (i, j) = (p / 16, p % 16);
+                    let expected = match (i < lanes && j < n, i < n) {
+                        (true, true) => from[j * 16 + i],
+                        (true, false) => 0.0,
+                        _ => -1.0,
+                    };
+                    assert_eq!(*v, expected, "{isa:?} {n} {i} {j}");
+                }
+            }
+        }
+    }
 }
