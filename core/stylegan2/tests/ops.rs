@@ -134,3 +134,60 @@ fn first_order_passes_cut_the_graph_and_give_the_same_gradients() {
     close("x", &cut.0, &full.0);
     close("w", &cut.1, &full.1);
 }
+
+/// Sizes that the fast convolutions take: rows of tiles at the border and inside, channels that fill no block.
+#[test]
+fn fast_convolutions() {
+    let same = [random(&[3, 9, 12, 8], 50), random(&[20, 9, 3, 3], 51)];
+    compare("same", &|t| ops::conv2d(&t[0], &t[1]), &same);
+    let down = [random(&[2, 12, 17, 9], 52), random(&[18, 12, 3, 3], 53)];
+    compare("down", &|t| ops::conv2d_down(&t[0], &t[1]), &down);
+    let up = [random(&[2, 12, 4, 8], 54), random(&[18, 12, 3, 3], 55)];
+    compare("up", &|t| ops::conv2d_up(&t[0], &t[1]), &up);
+    let act = Activation::leaky(0.7).clamped(Some(20.0));
+    for (down, side) in [(false, 8), (true, 9)] {
+        let inputs = [random(&[2, 9, side, side], 56), random(&[10, 9, 3, 3], 57), random(&[10], 58)];
+        let f = |t: &[Tensor]| ops::conv2d_bias_act(&t[0].sqr()?, &t[1], &t[2], act, down);
+        compare("conv2d_bias_act", &f, &inputs);
+    }
+    for up in [false, true] {
+        let shapes: [&[usize]; 4] = [&[2, 9, 8, 4], &[2, 9], &[11, 9, 3, 3], &[2, 11]];
+        let inputs: Vec<Tensor> = shapes.iter().enumerate().map(|(i, s)| random(s, 60 + i as u64)).collect();
+        compare("modulated", &|t| ops::modulated_conv2d(&t[0], &t[1], &t[2], &t[3], up), &inputs);
+    }
+}
+
+/// Ours in f32 against candle's convolutions and their own gradients of both orders in f64.
+#[test]
+fn convolutions_are_candles() {
+    shiftlens_stylegan2::enable_second_order();
+    type Map = fn(&[Tensor]) -> Result<Tensor>;
+    let maps: [(&str, Map, Map, [&[usize]; 2]); 3] = [
+        (
+            "same",
+            |t| ops::conv2d(&t[0], &t[1]),
+            |t| t[0].conv2d(&t[1], 1, 1, 1, 1),
+            [&[2, 16, 8, 12], &[24, 16, 3, 3]],
+        ),
+        (
+            "down",
+            |t| ops::conv2d_down(&t[0], &t[1]),
+            |t| t[0].conv2d(&t[1], 0, 2, 1, 1),
+            [&[2, 16, 9, 17], &[24, 16, 3, 3]],
+        ),
+        (
+            "up",
+            |t| ops::conv2d_up(&t[0], &t[1]),
+            |t| t[0].conv_transpose2d(&t[1].transpose(0, 1)?.contiguous()?, 0, 0, 2, 1),
+            [&[2, 16, 4, 8], &[24, 16, 3, 3]],
+        ),
+    ];
+    for (what, ours, candles, [a, b]) in maps {
+        let inputs = [random(a, 70), random(b, 71)];
+        let wide: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(DType::F64).unwrap()).collect();
+        let theirs = orders(&candles, &wide).unwrap();
+        for (i, (a, b)) in orders(&ours, &inputs).unwrap().iter().zip(&theirs).enumerate() {
+            close(&format!("{what}, array {i}"), a, b);
+        }
+    }
+}

@@ -36,9 +36,8 @@ pub fn gathered<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Whether the fast convolutions compute this one.
-fn fast(s: &Shape) -> bool {
-    train::serves(s) && !GATHERED.with(Cell::get)
+fn is_gathered() -> bool {
+    GATHERED.with(Cell::get)
 }
 
 /// Which convolution.
@@ -221,7 +220,7 @@ pub fn forward(
     let taps = s.c * s.size * s.size;
     x.check(s.n * s.c, xh * xw);
     assert_eq!(w.len(), s.k * taps);
-    if fast(s) {
+    if !is_gathered() && train::serves(s) {
         return train::forward(isa, s, x, w, finish);
     }
     let packed = Packed::new(isa, s.k, taps, |k, r| w[k * taps + r]);
@@ -258,7 +257,7 @@ pub fn transposed(
     let area = s.size * s.size;
     y.check(s.n * s.k, s.h * s.w);
     assert_eq!(w.len(), s.k * s.c * area);
-    if fast(s) {
+    if !is_gathered() && train::serves_transposed(isa, s) {
         return train::transposed(isa, s, y, w, finish);
     }
     // One product for each phase of x: which taps (a, b) reach it, and how far back their y lies.
@@ -328,7 +327,7 @@ pub fn weight_gradient(isa: Isa, s: &Shape, x: Operand<'_>, y: Operand<'_>) -> V
     let taps = s.c * s.size * s.size;
     x.check(s.n * s.c, xh * xw);
     y.check(s.n * s.k, s.h * s.w);
-    if fast(s) {
+    if !is_gathered() && train::serves(s) {
         return train::weight_gradient(isa, s, x, y);
     }
     let parts: Vec<Vec<f32>> = groups(s)

@@ -111,6 +111,47 @@ fn all_maps_are_their_definitions_in_f64() {
 }
 
 #[test]
+fn sizes_lead_to_both_schedules_and_to_several_chunks() {
+    // Otherwise the comparisons would leave one of them out.
+    let mut seen = std::collections::BTreeSet::new();
+    for (geometry, sizes) in [Geometry::Same, Geometry::Down].into_iter().flat_map(|g| SIZES.map(|s| (g, s)))
+    {
+        let s = shape(geometry, sizes);
+        for small in [false, true] {
+            let (mut f, mut t, mut g) = (forward_scheme(&s), transposed_scheme(&s), Gradient::new(geometry));
+            if small {
+                let budget = Budget { fused: usize::MAX >> 8, wide: 1 };
+                (f.budget, t.budget, g.budget) = (budget, Budget { fused: 1, ..budget }, budget);
+            }
+            let isa = Isa::detect();
+            let plans = [
+                f.plan(isa, tiles(&s), forward_order(&s)),
+                t.plan(isa, tiles(&s), transposed_order(&s)),
+                g.plan(isa, tiles(&s), gradient_order(&s)),
+            ];
+            for (map, plan) in plans.iter().enumerate() {
+                seen.insert((map, plan.fused, plan.rows < s.n * s.h / TILE));
+            }
+        }
+    }
+    for (map, fused) in (0..3).flat_map(|m| [(m, true), (m, false)]) {
+        assert!(seen.contains(&(map, fused, true)), "map {map}, fused {fused}: {seen:?}");
+    }
+}
+
+#[test]
+fn very_large_images_are_left_to_gathered_rows() {
+    let up = |side| shape(Geometry::Down, [1, 32, 64, side, side]);
+    let isa = Isa::detect();
+    assert!(serves_transposed(isa, &up(128)) && !serves_transposed(isa, &up(512)));
+    assert!(serves(&up(512)) && serves_transposed(isa, &Shape { geometry: Geometry::Same, ..up(512) }));
+    for s in [[1, 8, 8, 6, 8], [1, 8, 8, 8, 7], [1, 7, 8, 8, 8], [1, 8, 7, 8, 8], [0, 8, 8, 8, 8]] {
+        assert!(!serves(&shape(Geometry::Same, s)), "{s:?}");
+    }
+    assert!(!serves(&Shape { size: 1, ..up(8) }));
+}
+
+#[test]
 fn factors_and_what_follows_a_row_belong_to_their_planes() {
     for geometry in [Geometry::Same, Geometry::Down] {
         let case = Case::new(geometry, [2, 18, 21, 8, 8]);
