@@ -1,6 +1,7 @@
 //! The custom operations against candle's own on f64, values and gradients of both orders.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use shiftlens_stylegan2::kernels::conv::fast;
 use shiftlens_stylegan2::ops::{self, Activation};
 use shiftlens_stylegan2::rng::Rng;
 
@@ -135,25 +136,30 @@ fn first_order_passes_cut_the_graph_and_give_the_same_gradients() {
     close("w", &cut.1, &full.1);
 }
 
+fn with_fast(what: &str, f: &dyn Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor]) {
+    compare(what, f, inputs);
+    fast(|| compare(&format!("{what}, fast"), f, inputs));
+}
+
 /// Sizes that the fast convolutions take: rows of tiles at the border and inside, channels that fill no block.
 #[test]
 fn fast_convolutions() {
     let same = [random(&[3, 9, 12, 8], 50), random(&[20, 9, 3, 3], 51)];
-    compare("same", &|t| ops::conv2d(&t[0], &t[1]), &same);
+    with_fast("same", &|t| ops::conv2d(&t[0], &t[1]), &same);
     let down = [random(&[2, 12, 17, 9], 52), random(&[18, 12, 3, 3], 53)];
-    compare("down", &|t| ops::conv2d_down(&t[0], &t[1]), &down);
+    with_fast("down", &|t| ops::conv2d_down(&t[0], &t[1]), &down);
     let up = [random(&[2, 12, 4, 8], 54), random(&[18, 12, 3, 3], 55)];
-    compare("up", &|t| ops::conv2d_up(&t[0], &t[1]), &up);
+    with_fast("up", &|t| ops::conv2d_up(&t[0], &t[1]), &up);
     let act = Activation::leaky(0.7).clamped(Some(20.0));
     for (down, side) in [(false, 8), (true, 9)] {
         let inputs = [random(&[2, 9, side, side], 56), random(&[10, 9, 3, 3], 57), random(&[10], 58)];
         let f = |t: &[Tensor]| ops::conv2d_bias_act(&t[0].sqr()?, &t[1], &t[2], act, down);
-        compare("conv2d_bias_act", &f, &inputs);
+        with_fast("conv2d_bias_act", &f, &inputs);
     }
     for up in [false, true] {
         let shapes: [&[usize]; 4] = [&[2, 9, 8, 4], &[2, 9], &[11, 9, 3, 3], &[2, 11]];
         let inputs: Vec<Tensor> = shapes.iter().enumerate().map(|(i, s)| random(s, 60 + i as u64)).collect();
-        compare("modulated", &|t| ops::modulated_conv2d(&t[0], &t[1], &t[2], &t[3], up), &inputs);
+        with_fast("modulated", &|t| ops::modulated_conv2d(&t[0], &t[1], &t[2], &t[3], up), &inputs);
     }
 }
 
@@ -186,8 +192,11 @@ fn convolutions_are_candles() {
         let inputs = [random(a, 70), random(b, 71)];
         let wide: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(DType::F64).unwrap()).collect();
         let theirs = orders(&candles, &wide).unwrap();
-        for (i, (a, b)) in orders(&ours, &inputs).unwrap().iter().zip(&theirs).enumerate() {
-            close(&format!("{what}, array {i}"), a, b);
+        let (exact, quick) = (orders(&ours, &inputs).unwrap(), fast(|| orders(&ours, &inputs).unwrap()));
+        assert!(exact.iter().zip(&quick).any(|(a, b)| values(a) != values(b)), "{what}: the same kernels");
+        for (i, b) in theirs.iter().enumerate() {
+            close(&format!("{what}, array {i}"), &exact[i], b);
+            close(&format!("{what}, fast, array {i}"), &quick[i], b);
         }
     }
 }

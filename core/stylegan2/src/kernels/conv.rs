@@ -7,8 +7,8 @@
 //! * [`Geometry::Down`]: `y[k,i,j] = sum w[k,c,a,b] x[c, 2i+a, 2j+b]`, k = 3, x of size 2h+1. Its adjoint is the
 //!   transposed convolution of stride 2, which StyleGAN2 enlarges with.
 //!
-//! Where sizes allow, the fast convolutions of `kernels::train` compute them, with fewer multiplications; elsewhere they
-//! are products over gathered rows (see [`super::gemm`]), which follow.
+//! Inside [`fast`], the fast convolutions of `kernels::train` compute them where sizes allow, with fewer multiplications;
+//! elsewhere they are products over gathered rows (see [`super::gemm`]), which follow.
 //!
 //! Pictures of a batch are laid out one after the other in a plane whose rows are one zero wider and which has one
 //! zero row below each picture: right border of one row and left border of the next are the same zero, so small
@@ -20,24 +20,46 @@ use super::train;
 use rayon::prelude::*;
 use std::cell::Cell;
 
-thread_local! {
-    static GATHERED: Cell<bool> = const { Cell::new(false) };
+/// Which kernels serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernels {
+    /// Gathered rows, where nobody asks for more.
+    Default,
+    /// The fast ones where sizes allow.
+    Fast,
+    /// Gathered rows, whoever asks for more.
+    Gathered,
 }
 
-/// Runs `f` with products over gathered rows for all sizes, to compare the fast convolutions with.
-pub fn gathered<R>(f: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
+thread_local! {
+    static KERNELS: Cell<Kernels> = const { Cell::new(Kernels::Default) };
+}
+
+fn with<R>(kernels: Kernels, f: impl FnOnce() -> R) -> R {
+    struct Restore(Kernels);
     impl Drop for Restore {
         fn drop(&mut self) {
-            GATHERED.with(|v| v.set(self.0));
+            KERNELS.with(|v| v.set(self.0));
         }
     }
-    let _restore = Restore(GATHERED.with(|v| v.replace(true)));
+    let _restore = Restore(KERNELS.with(|v| v.replace(kernels)));
     f()
 }
 
-fn is_gathered() -> bool {
-    GATHERED.with(Cell::get)
+/// Runs `f` with the fast convolutions wherever sizes allow (not inside [`gathered`]), as training does. They round some
+/// ten times as much as gathered rows, about 1e-6 to 1e-5 of the result's root mean square at the worst place. That is
+/// nothing to a value; but a leaky ReLU whose input is as near to 0 as that may pass gradients with its other slope.
+pub fn fast<R>(f: impl FnOnce() -> R) -> R {
+    if KERNELS.with(Cell::get) == Kernels::Gathered { f() } else { with(Kernels::Fast, f) }
+}
+
+/// Runs `f` with gathered rows for all sizes, even where it asks for the fast convolutions: to compare with.
+pub fn gathered<R>(f: impl FnOnce() -> R) -> R {
+    with(Kernels::Gathered, f)
+}
+
+fn is_fast() -> bool {
+    KERNELS.with(Cell::get) == Kernels::Fast
 }
 
 /// Which convolution.
@@ -220,7 +242,7 @@ pub fn forward(
     let taps = s.c * s.size * s.size;
     x.check(s.n * s.c, xh * xw);
     assert_eq!(w.len(), s.k * taps);
-    if !is_gathered() && train::serves(s) {
+    if is_fast() && train::serves(s) {
         return train::forward(isa, s, x, w, finish);
     }
     let packed = Packed::new(isa, s.k, taps, |k, r| w[k * taps + r]);
@@ -257,7 +279,7 @@ pub fn transposed(
     let area = s.size * s.size;
     y.check(s.n * s.k, s.h * s.w);
     assert_eq!(w.len(), s.k * s.c * area);
-    if !is_gathered() && train::serves_transposed(isa, s) {
+    if is_fast() && train::serves_transposed(isa, s) {
         return train::transposed(isa, s, y, w, finish);
     }
     // One product for each phase of x: which taps (a, b) reach it, and how far back their y lies.
@@ -327,7 +349,7 @@ pub fn weight_gradient(isa: Isa, s: &Shape, x: Operand<'_>, y: Operand<'_>) -> V
     let taps = s.c * s.size * s.size;
     x.check(s.n * s.c, xh * xw);
     y.check(s.n * s.k, s.h * s.w);
-    if !is_gathered() && train::serves(s) {
+    if is_fast() && train::serves(s) {
         return train::weight_gradient(isa, s, x, y);
     }
     let parts: Vec<Vec<f32>> = groups(s)

@@ -1,7 +1,7 @@
 //! CPU kernels: plain slices in, plain slices out. The only `unsafe` of this crate lives here.
 //!
 //! Two families. [`gemm`] and [`conv`] serve training: plain row-major arrays, weights that change at every step, and
-//! gradients; where sizes allow, `conv` hands over to `train`, whose convolutions are as fast as those of synthesis. The
+//! gradients; where asked to, `conv` hands over to `train`, whose convolutions are as fast as those of synthesis. The
 //! others serve synthesis with fixed weights (see [`crate::synth`]): `axis` has the fast convolutions of one axis,
 //! `tiles` makes planes of them, `panels` multiplies (both serve `train` too), `fast` puts the three together, `image`
 //! makes pictures of maps, `team` runs loops on threads.

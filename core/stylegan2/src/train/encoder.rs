@@ -9,6 +9,7 @@ use super::adam::Adam;
 use super::session::Session;
 use super::{Dataset, EncoderManifest, checkpoint, scalar, write_sheet};
 use crate::file;
+use crate::kernels::conv::fast;
 use crate::net::{EncoderNet, GeneratorNet, Noise};
 use crate::ops::{first_order, with_precision};
 use crate::rng::Rng;
@@ -118,7 +119,7 @@ impl Trainer {
     }
 
     fn train(&mut self, data: Option<&Dataset>, last: u64) -> candle_core::Result<Losses> {
-        with_precision(self.manifest.training.precision, || self.step_on(data, last))
+        fast(|| with_precision(self.manifest.training.precision, || self.step_on(data, last)))
     }
 
     fn step_on(&mut self, data: Option<&Dataset>, last: u64) -> candle_core::Result<Losses> {

@@ -12,6 +12,7 @@ use super::adam::Adam;
 use super::session::Session;
 use super::{Dataset, GeneratorManifest, checkpoint, scalar, softplus, write_sheet};
 use crate::file;
+use crate::kernels::conv::fast;
 use crate::net::{Discriminator, GeneratorNet, Noise};
 use crate::ops::{first_order, with_precision};
 use crate::rng::Rng;
@@ -112,7 +113,7 @@ impl Trainer {
 
     /// One step; returns the losses of G and D and the R1 penalty where it was due.
     fn train(&mut self, data: &Dataset) -> candle_core::Result<(f64, f64, Option<f64>)> {
-        with_precision(self.manifest.training.precision, || self.step_on(data))
+        fast(|| with_precision(self.manifest.training.precision, || self.step_on(data)))
     }
 
     fn step_on(&mut self, data: &Dataset) -> candle_core::Result<(f64, f64, Option<f64>)> {

@@ -2,7 +2,7 @@
 
 use super::flow::Budget;
 use super::*;
-use crate::kernels::conv::tests::values;
+use crate::kernels::conv::{self, tests::values};
 
 /// y, and the gradients of `sum(y * g)` with respect to x and w, by their definitions in f64.
 fn definitions(s: &Shape, x: &[f64], w: &[f64], g: &[f64]) -> [Vec<f64>; 3] {
@@ -210,13 +210,17 @@ fn many_channels_and_many_tiles_stay_within_a_few_units_of_rounding() {
         let case = Case::new(geometry, sizes);
         let s = &case.s;
         let (x, g, isa) = (Operand::plain(&case.x), Operand::plain(&case.g), Isa::detect());
-        let truth = crate::kernels::conv::gathered(|| {
+        let maps = || {
             [
-                crate::kernels::conv::forward(isa, s, x, &case.w, |_, _| ()),
-                crate::kernels::conv::transposed(isa, s, g, &case.w, |_, _| ()),
-                crate::kernels::conv::weight_gradient(isa, s, x, g),
+                conv::forward(isa, s, x, &case.w, |_, _| ()),
+                conv::transposed(isa, s, g, &case.w, |_, _| ()),
+                conv::weight_gradient(isa, s, x, g),
             ]
-        });
+        };
+        let truth = maps();
+        // Whoever asks for the fast ones gets these, but not where gathered rows are insisted on.
+        assert_eq!(conv::fast(maps), case.run(isa, None));
+        assert_eq!(conv::gathered(|| conv::fast(maps)), truth);
         for (map, (ours, truth)) in case.run(isa, None).iter().zip(&truth).enumerate() {
             let e = error(ours, &wide(truth));
             println!("{s:?} map {map}: {e:.1e}");
