@@ -1,7 +1,8 @@
 //! Training on the CPU with the fast convolutions against products over gathered rows for all sizes.
 //!
 //! `cargo bench --workspace --locked --bench training` times single convolutions; `-- --steps` times whole training steps
-//! of generator and discriminator and of the encoder, through the trainers themselves. Contenders take turns and ratios
+//! of generator and discriminator and of the encoder, through the trainers themselves (`--images` in each session, one
+//! interval of R1 by default). `--rounds` says how often. Contenders take turns and ratios
 //! are medians over rounds, so that the machine's noise meets both. Results are compared before anything is timed.
 
 use shiftlens_api::Silent;
@@ -20,8 +21,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Largest difference of two results, in units of their root mean square, with which they are timed.
 const TOLERANCE: f64 = 1e-4;
-/// Images of each session of a trainer: one interval of R1 at batch 32.
-const IMAGES: u64 = 512;
 
 fn median(mut v: Vec<f64>) -> f64 {
     v.sort_by(f64::total_cmp);
@@ -175,36 +174,43 @@ real-prior-weight = 0.05
     Ok(EncoderManifest::read(&path)?)
 }
 
-/// Sessions of `IMAGES` images by turns; `train` answers the seconds of all sessions so far.
-fn sessions(what: &str, rounds: usize, mut train: impl FnMut(&str) -> Outcome<f64>) -> Outcome {
-    let mut before = [0.0; 2];
+/// Sessions of `images` images by turns; `train(name, images)` answers the seconds of all sessions so far. A first short
+/// one takes away what a session measures at its end: that is no part of the next one's beginning.
+fn sessions(
+    what: &str,
+    (rounds, images): (usize, u64),
+    mut train: impl FnMut(&str, u64) -> Outcome<f64>,
+) -> Outcome {
+    let mut before = [gathered(|| train("gathered", 32))?, train("fast", 32)?];
     let mut seconds = [Vec::new(), Vec::new()];
     for round in 0..rounds {
         for turn in 0..2 {
             let which = (round + turn) % 2;
-            let total = if which == 0 { gathered(|| train("gathered"))? } else { train("fast")? };
+            let total =
+                if which == 0 { gathered(|| train("gathered", images))? } else { train("fast", images)? };
             seconds[which].push(total - before[which]);
             before[which] = total;
         }
     }
     let ratios = seconds[0].iter().zip(&seconds[1]).map(|(a, b)| a / b).collect();
-    let [slow, fast] = seconds.map(|s| IMAGES as f64 / median(s));
+    let [slow, fast] = seconds.map(|s| images as f64 / median(s));
     println!("{what}: {slow:.1} / {fast:.1} images/s, {:.2}x", median(ratios));
     Ok(())
 }
 
-fn steps(rounds: usize) -> Outcome {
+fn steps(rounds: usize, images: u64) -> Outcome {
+    let size = (rounds, images);
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
     pictures(&folder.join("pictures"))?;
     println!("64x64, base 2048, at most 128; gathered / fast");
-    sessions("generator and discriminator, batch 32", rounds, |name| {
-        Ok(train_generator(&generator_manifest(folder, name)?, Some(IMAGES), &Silent)?.seconds)
+    sessions("generator and discriminator, batch 32", size, |name, images| {
+        Ok(train_generator(&generator_manifest(folder, name)?, Some(images), &Silent)?.seconds)
     })?;
     let generator = folder.join("fast/generator.safetensors");
-    sessions("encoder, batch 16", rounds, |name| {
+    sessions("encoder, batch 16", size, |name, images| {
         let manifest = encoder_manifest(folder, &format!("encoder-{name}"), &generator)?;
-        Ok(train_encoder(&manifest, Some(IMAGES), &Silent)?.seconds)
+        Ok(train_encoder(&manifest, Some(images), &Silent)?.seconds)
     })
 }
 
@@ -215,9 +221,21 @@ fn main() -> Outcome {
         return Ok(());
     }
     shiftlens_stylegan2::enable_second_order();
-    let rounds = match arguments.iter().position(|a| a == "--rounds") {
-        Some(i) => arguments.get(i + 1).ok_or("--rounds: how many?")?.parse::<usize>()?.max(1),
-        None => 7,
+    let number = |name: &str, default: u64| -> Outcome<u64> {
+        match arguments.iter().position(|a| a == name) {
+            Some(i) => {
+                let value =
+                    arguments.get(i + 1).ok_or_else(|| format!("{name}: expected a number after it"))?;
+                let value = value.parse::<u64>().map_err(|e| format!("{name} {value}: {e}"))?;
+                Ok(value.max(1))
+            }
+            None => Ok(default),
+        }
     };
-    if arguments.iter().any(|a| a == "--steps") { steps(rounds.min(5)) } else { operations(rounds) }
+    let rounds = usize::try_from(number("--rounds", 5)?)?;
+    if arguments.iter().any(|a| a == "--steps") {
+        steps(rounds, number("--images", 512)?.next_multiple_of(32))
+    } else {
+        operations(rounds)
+    }
 }
