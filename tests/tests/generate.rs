@@ -257,6 +257,8 @@ fn bad_input_is_named_and_leaves_nothing() {
     usage(&["--codes", "good.safetensors", "--raw", "good.safetensors"], &["--raw", "written over"]);
     usage(&["--raw", "a.safetensors", "--save-codes", "a.safetensors"], &["both name a.safetensors"]);
     usage(&["--raw", "."], &["a folder"]);
+    usage(&["--raw", "nowhere/a.safetensors"], &["error: nowhere/a.safetensors: "]);
+    usage(&["--save-codes", "nowhere/w.safetensors"], &["error: nowhere/w.safetensors: "]);
     assert_eq!(std::fs::read(&good).unwrap(), whole);
     shiftlens(at, &["generate", "good.safetensors"])
         .expect(2)

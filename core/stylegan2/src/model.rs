@@ -70,7 +70,7 @@ pub fn open_device(name: &str) -> Result<Device> {
     };
     if !cfg!(feature = "cuda") {
         return Err(Error::Unsupported(format!(
-            "device \"{name}\": this program was built without CUDA; build with `--features cuda`, or use \"cpu\""
+            "device \"{name}\": this program was built without CUDA; build with `cargo xtask cuda`, or use \"cpu\""
         )));
     }
     Device::new_cuda(index)

@@ -279,6 +279,8 @@ fn sizes_are_checked_and_older_files_load() {
     refused(&|c| c.channel_max = 0, "channel-max 0");
     refused(&|c| c.z_dim = 0, "z-dim 0");
     refused(&|c| c.mapping_layers = 0, "mapping-layers 0");
+    refused(&|c| c.conv_clamp = Some(-1.0), "conv-clamp -1: expected a positive number");
+    refused(&|c| c.conv_clamp = Some(f32::NAN), "conv-clamp NaN");
     let refused = |change: &dyn Fn(&mut DiscriminatorConfig), words: &str| {
         let mut d = d.clone();
         change(&mut d);
@@ -287,6 +289,7 @@ fn sizes_are_checked_and_older_files_load() {
     };
     refused(&|d| d.mbstd_channels = 3, "mbstd-channels 3: expected a divisor of the 8");
     refused(&|d| d.mbstd_group = 0, "mbstd-group 0");
+    refused(&|d| d.conv_clamp = Some(0.0), "conv-clamp 0: expected a positive number");
     refused(&|d| (d.label_dim, d.cmap_dim) = (2, Some(0)), "cmap-dim");
 
     // Every resolution, every architecture: as many blocks, images and style rows as the sizes say.

@@ -3,6 +3,8 @@
 //!
 //! f64 always takes the composed operations, f32 does inside `ops::composed`.
 
+mod support;
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 use shiftlens_api::{Generator, Silent};
 use shiftlens_stylegan2::net::{
@@ -185,19 +187,7 @@ fn g32() -> GeneratorConfig {
 }
 
 fn d32() -> DiscriminatorConfig {
-    DiscriminatorConfig {
-        resolution: 32,
-        channels: 1,
-        channel_base: 2048,
-        channel_max: 64,
-        mbstd_group: 4,
-        mbstd_channels: 1,
-        conv_clamp: None,
-        architecture: Architecture::Resnet,
-        label_dim: 0,
-        cmap_dim: None,
-        mapping_layers: 8,
-    }
+    support::discriminator(32, 1, 2048, 64)
 }
 
 /// Largest difference over the rms of `b`.

@@ -15,7 +15,7 @@ use shiftlens_stylegan2::net::{
 };
 use shiftlens_stylegan2::train::{PathLength, path_lengths};
 use shiftlens_stylegan2::weights::Weights;
-use support::{close, close_gradients, flat, load, relative};
+use support::{close, close_gradients, discriminator, flat, load, relative};
 
 /// A network: its name, and what its JSON says of the path length: the mean after a step from 0 and the loss, then mean,
 /// mean after and loss of a warm start.
@@ -65,19 +65,7 @@ fn configs(name: &str) -> (GeneratorConfig, DiscriminatorConfig) {
             architecture: Architecture::Skip,
             label_dim: 0,
         },
-        DiscriminatorConfig {
-            resolution,
-            channels,
-            channel_base: base,
-            channel_max: max,
-            mbstd_group: 4,
-            mbstd_channels: 1,
-            conv_clamp: None,
-            architecture: Architecture::Resnet,
-            label_dim: 0,
-            cmap_dim: None,
-            mapping_layers: 8,
-        },
+        discriminator(resolution, channels, base, max),
     )
 }
 

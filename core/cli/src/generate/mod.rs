@@ -141,6 +141,10 @@ fn check_places(a: &Generate) -> Result<(), Failure> {
     }
 }
 
+fn unwritable(e: &Error) -> Failure {
+    Failure::Usage(e.to_string())
+}
+
 /// A batch on its way to the writer.
 struct Batch {
     names: Vec<String>,
@@ -157,7 +161,8 @@ struct Writer {
 }
 
 impl Writer {
-    /// Makes the folder, or begins the files, for `n` images.
+    /// Makes the folder, or begins the files, for `n` images. A place that cannot be written to is a mistake of the
+    /// command line: nothing was drawn yet.
     fn new(a: &Generate, info: &GeneratorInfo, n: usize, rows: usize) -> Result<Self, Failure> {
         let size = [info.channels, info.height, info.width];
         let sink = match &a.raw {
@@ -168,19 +173,21 @@ impl Writer {
                 return Err(Failure::Usage(message));
             }
             None => {
-                std::fs::create_dir_all(&a.out).map_err(|e| Error::io(&a.out, e))?;
+                std::fs::create_dir_all(&a.out).map_err(|e| unwritable(&Error::io(&a.out, e)))?;
                 Sink::Pictures(a.out.clone())
             }
             Some(path) => {
                 let facts = [("range", "[-1, 1]".to_owned()), ("program", program())];
-                Sink::Raw(TensorFile::create(path, "images", &[&[n], &size[..]].concat(), &facts)?)
+                let shape = [&[n], &size[..]].concat();
+                Sink::Raw(TensorFile::create(path, "images", &shape, &facts).map_err(|e| unwritable(&e))?)
             }
         };
         let d = info.latent_dim;
         let shape = if rows == 1 { vec![n, d] } else { vec![n, rows, d] };
         let keep =
             |path: &PathBuf| TensorFile::create(path, codes::TENSOR, &shape, &[("program", program())]);
-        Ok(Self { sink, kept: a.save_codes.as_ref().map(keep).transpose()?, size })
+        let kept = a.save_codes.as_ref().map(keep).transpose().map_err(|e| unwritable(&e))?;
+        Ok(Self { sink, kept, size })
     }
 
     /// Writes what comes until nothing more does.

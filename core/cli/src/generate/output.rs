@@ -1,9 +1,9 @@
 //! Where images go: pictures in a folder, or tensors of float32 values that are written as they come.
 
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::TensorInfo;
 use shiftlens_api::{Error, Images, Result};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -31,16 +31,16 @@ impl TensorFile {
             return Err(invalid(&format!("{shape:?} is more than a file can hold")));
         };
         let tensor = TensorInfo { dtype: Dtype::F32, shape: shape.to_vec(), data_offsets: (0, bytes) };
-        let facts: HashMap<_, _> = facts.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
-        let facts = (!facts.is_empty()).then_some(facts);
-        let header = Metadata::new(facts, vec![(name.to_owned(), tensor)]).map_err(|e| invalid(&e))?;
+        // The library keeps facts in a map without order; sorted, the same images make the same file.
+        let facts: BTreeMap<_, _> = facts.iter().cloned().collect();
+        let header = serde_json::json!({ "__metadata__": facts, name: tensor });
         let mut header = serde_json::to_vec(&header).map_err(|e| invalid(&e))?;
         // The values begin at a multiple of 8.
         header.resize(header.len().next_multiple_of(8), b' ');
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
         let temporary = path.with_file_name(name);
-        let io = |e| Error::io(&temporary, e);
+        let io = |e| Error::io(path, e);
         let mut out = BufWriter::with_capacity(1 << 20, File::create(&temporary).map_err(io)?);
         out.write_all(&(header.len() as u64).to_le_bytes())
             .and_then(|()| out.write_all(&header))
@@ -139,7 +139,8 @@ mod tests {
     fn a_tensor_that_comes_in_pieces_is_a_safetensors_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.safetensors");
-        let create = || TensorFile::create(&path, "x", &[3, 2], &[("range", "[-1, 1]".into())]).unwrap();
+        let facts = ["range", "c", "b", "a"].map(|k| (k, "[-1, 1]".to_owned()));
+        let create = || TensorFile::create(&path, "x", &[3, 2], &facts).unwrap();
         let mut file = create();
         file.append(&[1.0, -2.5]).unwrap();
         file.append(&[f32::MIN, 0.0, 5.0]).unwrap();
@@ -160,6 +161,9 @@ mod tests {
         let (length, facts) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         assert!(length.is_multiple_of(8));
         assert_eq!(facts.metadata().as_ref().unwrap()["range"], "[-1, 1]");
+        let header = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
+        let places = [r#""a":"#, r#""b":"#, r#""c":"#, r#""range":"#].map(|k| header.find(k).unwrap());
+        assert!(places.is_sorted(), "the order of facts is left to chance: {header}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Buffers on cache-line boundaries, which vector loads want.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
@@ -23,8 +23,8 @@ const HUGE: usize = 2 << 20;
 
 impl Aligned {
     fn layout(len: usize) -> Layout {
-        let bytes = len * size_of::<f32>();
-        Layout::from_size_align(bytes, if bytes >= HUGE { HUGE } else { 64 })
+        Layout::array::<f32>(len)
+            .and_then(|l| l.align_to(if l.size() >= HUGE { HUGE } else { 64 }))
             .expect("a size below isize::MAX")
     }
 
@@ -35,9 +35,13 @@ impl Aligned {
         }
         let layout = Self::layout(len);
         // SAFETY: the layout is not empty.
-        let data = unsafe { alloc_zeroed(layout) }.cast::<f32>();
+        let data = unsafe { alloc(layout) }.cast::<f32>();
         let Some(data) = NonNull::new(data) else { handle_alloc_error(layout) };
+        // Before anything is written: pages get their size when they are first touched, and an aligned `alloc_zeroed`
+        // touches them all.
         advise(data, layout);
+        // SAFETY: room for `len` values, for which all bits 0 mean 0.
+        unsafe { data.write_bytes(0, len) };
         Self { data, len }
     }
 
@@ -87,5 +91,32 @@ impl DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [f32] {
         // SAFETY: as above, and borrowed alone.
         unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned_zeros_and_grow() {
+        let mut all = Aligned::zeros(0);
+        assert!(all.is_empty());
+        for len in [1, 100, HUGE / 4 - 1, HUGE / 4, 3 * HUGE / 4 + 5] {
+            all.reserve(len);
+            assert_eq!(all.len(), len);
+            assert!((all.as_ptr() as usize).is_multiple_of(if 4 * len >= HUGE { HUGE } else { 64 }), "{len}");
+            assert!(all.iter().all(|v| *v == 0.0), "{len}");
+            all.fill(1.0);
+            all.reserve(len - 1);
+            assert!(all.len() == len && all[0] == 1.0, "enough room is left alone");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "isize::MAX")]
+    fn a_size_beyond_memory_does_not_wrap() {
+        // Four bytes each, this wraps to 4 bytes in all.
+        Aligned::zeros(usize::MAX / 4 + 2);
     }
 }

@@ -5,12 +5,12 @@
 //! and `W^2` transformed weights per pair of channels, W being the number of [`Axis::WEIGHTS`].
 //!
 //! * Winograd's minimal filtering F(m, 3) (Lavin and Gray 2016, arXiv 1509.09308): m outputs of a 3-tap correlation
-//!   from m + 2 products. The points are 0, infinity and, for m = 4, plus and minus the square root of 1/2 and of 2:
-//!   the usual 1 and 2 lose four times as many digits.
+//!   from m + 2 products. The points are 0, infinity and, for m = 2, plus and minus 1; for m = 4, plus and minus
+//!   the square root of 1/2 and of 2: with the usual 1 and 2 the errors are two to three times as large.
 //! * Toom and Cook's product of polynomials for the transposed convolution of stride 2, `t[2i + k] += x[i] w[k]`: odd
 //!   outputs are products by w[1] alone; even ones are the coefficients of `x(z) (w[0] + w[2] z)`, of degree m, found
-//!   from m + 1 points (0, infinity; for m = 4 also plus and minus the square root of 1/2, and that of 2). All odd
-//!   products of an axis share one transformed weight.
+//!   from m + 1 points (0, infinity; for m = 2 also 1; for m = 4 plus and minus the square root of 1/2, and that of 2).
+//!   All odd products of an axis share one transformed weight.
 
 use super::simd::Simd;
 use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};

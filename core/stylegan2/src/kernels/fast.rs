@@ -11,9 +11,9 @@ mod weights;
 use super::aligned::{Aligned, LINE};
 use super::axis::{Axis, Pointwise, ToomCook2, ToomCook4, Winograd2, Winograd4};
 use super::gemm::Isa;
-use super::panels::{Product, product, width};
-use super::simd::{Kernel, Simd, dispatch};
-use super::team::Team;
+use super::panels::{Multiply, Product, width};
+use super::simd::{Kernel, dispatch};
+use super::team::{Shared, Team};
 use super::tiles::{BLOCK, Double, Epilogue, Gather, Scatter, double_scratch};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -84,23 +84,9 @@ pub(crate) struct FastConv {
     axis: Vec<[f32; 3]>,
 }
 
-/// A pointer that threads may share: each writes where no other reads or writes.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-// SAFETY: the loops of this file hand each item its own part.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn at(self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
-    }
-}
-
-/// Values and products of a wide chunk: about what a share of a third-level cache holds.
+/// Values and products of a wide chunk (24 MiB): about what a share of a third-level cache holds.
 const WIDE: usize = 6 << 20;
-/// Values of a fused chunk: half of a second-level cache, in f32.
+/// Values of a fused chunk (0.8 MiB): what a second-level cache of 1 MiB holds beside a panel at work.
 const FUSED: usize = 200 << 10;
 /// Tiles up to which weights are transformed on the spot.
 const FEW_TILES: usize = 32;
@@ -334,10 +320,10 @@ impl FastConv {
         space.values.reserve(copies * P * P * v_point);
         space.products.reserve(copies * Q * Q * m_product);
         space.scratch.reserve(team.threads() * own);
-        let v = Shared(space.values.as_mut_ptr());
-        let m = Shared(space.products.as_mut_ptr());
-        let scratch = Shared(space.scratch.as_mut_ptr());
-        let y = Shared(y.as_mut_ptr());
+        let v = Shared::new(&mut space.values);
+        let m = Shared::new(&mut space.products);
+        let scratch = Shared::new(&mut space.scratch);
+        let y = Shared::new(y);
 
         let scatter = |v: *mut f32, first: usize, row: usize, tiles: Range<usize>| {
             let (image, row_of) = ((first + row) / rows, (first + row) % rows);
@@ -528,15 +514,5 @@ impl FastConv {
     }
 }
 
-struct Multiply(Product);
-
-impl Kernel for Multiply {
-    #[inline(always)]
-    unsafe fn run<V: Simd>(&self) {
-        // SAFETY: the caller's promise.
-        unsafe { product::<V>(&self.0) }
-    }
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,25 +2,11 @@
 
 use super::gemm::Isa;
 use super::simd::{Kernel, Simd, dispatch};
-use super::team::Team;
+use super::team::{Shared, Team};
 use super::tiles::{BLOCK, Epilogue, Finish};
 
 /// Pixels summed together.
 const PIXELS: usize = 8;
-
-/// A pointer whose parts belong to one item each.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-// SAFETY: the loops of this file hand each item its own part.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn at(self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
-    }
-}
 
 /// `sum over c of x[c][pixel] w[channel][c]` for one row of pixels and one channel.
 struct Sum {
@@ -84,6 +70,7 @@ pub(crate) struct ToImage<'a> {
 /// If a slice does not have the size that the others say.
 pub(crate) fn to_image(team: &Team<'_>, t: &ToImage<'_>, out: &mut [f32]) {
     let (area, half) = (t.side * t.side, t.side / 2);
+    assert!(t.inputs.is_multiple_of(BLOCK), "{} channels in blocks of {BLOCK}", t.inputs);
     let (x_size, w_size, before_size) = (t.inputs * area, t.channels * t.inputs, t.channels * half * half);
     assert_eq!(out.len(), t.images * t.channels * area);
     assert_eq!(t.bias.len(), t.channels);
@@ -92,8 +79,9 @@ pub(crate) fn to_image(team: &Team<'_>, t: &ToImage<'_>, out: &mut [f32]) {
     }
     let before = t.before.unwrap_or(&[]);
     assert!([0, before_size, t.images * before_size].contains(&before.len()));
+    assert!(before.is_empty() || t.side.is_multiple_of(2), "side {} of a doubled image", t.side);
     let part = |all: &[f32], size: usize, n: usize| if all.len() == size { 0 } else { n * size };
-    let shared = Shared(out.as_mut_ptr());
+    let shared = Shared::new(out);
     team.for_each(t.images * t.side, |_, i| {
         let (n, row) = (i / t.side, i % t.side);
         for channel in 0..t.channels {
@@ -188,7 +176,7 @@ impl Kernel for DoubleMaps {
 pub(crate) fn double_maps(team: &Team<'_>, isa: Isa, x: &[f32], side: usize, y: &mut [f32]) {
     let plane = side * side * BLOCK;
     assert!(x.len().is_multiple_of(plane) && y.len() == 4 * x.len());
-    let shared = Shared(y.as_mut_ptr());
+    let shared = Shared::new(y);
     team.for_each(x.len() / plane, |_, i| {
         let d = DoubleMaps { x: x[i * plane..].as_ptr(), side, y: shared.at(i * 4 * plane) };
         // SAFETY: the instruction set was detected, sizes were asserted above, and each item has its own plane.
@@ -243,13 +231,14 @@ pub(crate) fn combine(
     out: &mut [f32],
 ) {
     let (blocks, area) = (channels / BLOCK, base.len() / channels);
+    assert!(channels.is_multiple_of(BLOCK), "{channels} channels in blocks of {BLOCK}");
     assert!(
         base.len() == channels * area && change.len() == base.len() && out.len() == steps.len() * base.len()
     );
     assert!(e.factors.is_none_or(|f| f.len() == steps.len() * channels));
     assert!(e.bias.is_none_or(|b| b.len() == channels) && e.noise.is_none_or(|n| n.len() == area));
     assert!(e.add.is_none_or(|a| a.len() == out.len()));
-    let shared = Shared(out.as_mut_ptr());
+    let shared = Shared::new(out);
     team.for_each(steps.len() * blocks, |_, i| {
         let (image, block) = (i / blocks, i % blocks);
         let plane = block * area * BLOCK;
@@ -268,3 +257,6 @@ pub(crate) fn combine(
         unsafe { dispatch(isa, &c) };
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,7 +134,8 @@ pub(crate) struct Matrix {
     data: Aligned,
 }
 
-struct Multiply(Product);
+/// [`product`] as a kernel.
+pub(super) struct Multiply(pub Product);
 
 impl Kernel for Multiply {
     #[inline(always)]
@@ -200,3 +201,6 @@ impl Matrix {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

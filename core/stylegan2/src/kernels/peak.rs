@@ -15,7 +15,7 @@ const CHAINS: usize = 12;
 fn chains(isa: Isa, x: f32) -> f32 {
     #[cfg(target_arch = "x86_64")]
     match isa {
-        // SAFETY: an `Isa` other than `Portable` is only made where the machine has it.
+        // SAFETY: the only caller asked whether the machine has it.
         Isa::Avx512 => return unsafe { avx512(x) },
         // SAFETY: as above.
         Isa::Avx2 => return unsafe { avx2(x) },
@@ -65,8 +65,12 @@ fn avx2(x: f32) -> f32 {
 }
 
 /// Multiply-adds per second of `threads` threads that do nothing else for `time`, in f32 with the instructions of
-/// `isa`, which must be one of [`Isa::available`].
+/// `isa`.
+///
+/// # Panics
+/// If this machine lacks the instructions.
 pub fn multiply_adds_per_second(isa: Isa, threads: usize, time: Duration) -> f64 {
+    assert!(Isa::available().contains(&isa), "this machine has no {}", isa.name());
     let start = Barrier::new(threads);
     let work = || {
         start.wait();

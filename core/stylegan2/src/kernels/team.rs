@@ -5,6 +5,8 @@
 //! away, so that a machine with other work loses little. Items are handed out one by one, whoever is free; which
 //! thread computes an item never changes its value.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{
     AtomicBool, AtomicUsize,
@@ -31,9 +33,45 @@ struct Job {
 }
 
 /// See the module.
+///
+/// There is one job at a time, so no loop may start inside another, nor from two threads. The compiler sees to both: a
+/// team is not `Sync`, and a loop's body has to be.
 pub(crate) struct Team<'a> {
     job: &'a Job,
     threads: usize,
+    /// Not `Sync`.
+    alone: PhantomData<Cell<()>>,
+}
+
+/// Ends the helpers' waiting, also where the team's work or the start of a helper panics: the scope waits for them.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Release);
+    }
+}
+
+/// A slice that a loop's items write into, each where no other reads or writes.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'a> {
+    start: *mut f32,
+    /// The slice stays borrowed.
+    slice: PhantomData<&'a mut [f32]>,
+}
+// SAFETY: a pointer; who writes through it says why no other thread does so at that place.
+unsafe impl Send for Shared<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    pub(super) fn new(slice: &'a mut [f32]) -> Self {
+        Self { start: slice.as_mut_ptr(), slice: PhantomData }
+    }
+    /// The place `offset` values in.
+    pub(super) fn at(self, offset: usize) -> *mut f32 {
+        self.start.wrapping_add(offset)
+    }
 }
 
 fn wait(until: impl Fn() -> bool) {
@@ -92,14 +130,12 @@ impl Team<'_> {
             panicked: AtomicBool::new(false),
         };
         std::thread::scope(|scope| {
+            let _stop = Stop(&job.stop);
             for thread in 1..threads {
                 let job = &job;
                 scope.spawn(move || job.help(thread));
             }
-            let result = catch_unwind(AssertUnwindSafe(|| f(&Team { job: &job, threads })));
-            // Also after a panic, or the scope would wait for ever.
-            job.stop.store(true, Release);
-            result.unwrap_or_else(|e| resume_unwind(e))
+            f(&Team { job: &job, threads, alone: PhantomData })
         })
     }
 
@@ -159,6 +195,18 @@ mod tests {
     }
 
     #[test]
+    fn a_team_cannot_be_used_inside_a_loop() {
+        // Two traits' methods of one name, unless the type is `Sync`: then only one would be meant and this not compile.
+        trait Ambiguous<A> {
+            fn is_not_sync() {}
+        }
+        struct Both;
+        impl<T: ?Sized> Ambiguous<()> for T {}
+        impl<T: ?Sized + Sync> Ambiguous<Both> for T {}
+        <Team<'_> as Ambiguous<_>>::is_not_sync();
+    }
+
+    #[test]
     fn a_panic_comes_out_and_does_not_hang() {
         for culprit in [0, 63] {
             let caught = catch_unwind(|| {
@@ -166,5 +214,8 @@ mod tests {
             });
             assert!(caught.is_err());
         }
+        // Between loops, while helpers wait for the next.
+        let caught = catch_unwind(|| Team::with(3, |_| panic!("no loop")));
+        assert!(caught.is_err());
     }
 }

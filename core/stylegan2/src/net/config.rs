@@ -95,6 +95,13 @@ fn check_widths(base: usize, max: usize, resolution: usize) -> Result<()> {
     Ok(())
 }
 
+fn check_clamp(clamp: Option<f32>) -> Result<()> {
+    match clamp {
+        Some(c) if !(c > 0.0 && c.is_finite()) => bail!("conv-clamp {c}: expected a positive number"),
+        _ => Ok(()),
+    }
+}
+
 /// Sizes of a generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -133,6 +140,7 @@ impl GeneratorConfig {
         check_resolution(self.resolution)?;
         check_channels(self.channels)?;
         check_widths(self.channel_base, self.channel_max, self.resolution)?;
+        check_clamp(self.conv_clamp)?;
         let sizes = [("z-dim", self.z_dim), ("w-dim", self.w_dim), ("mapping-layers", self.mapping_layers)];
         if let Some((name, _)) = sizes.iter().find(|(_, n)| *n == 0) {
             bail!("{name} 0: expected at least 1");
@@ -209,6 +217,7 @@ impl DiscriminatorConfig {
         check_resolution(self.resolution)?;
         check_channels(self.channels)?;
         check_widths(self.channel_base, self.channel_max, self.resolution)?;
+        check_clamp(self.conv_clamp)?;
         if self.mbstd_group == 0 {
             bail!("mbstd-group 0: expected at least 1");
         }

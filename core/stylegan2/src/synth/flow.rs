@@ -1,9 +1,9 @@
 //! One pass through the network, block by block.
 
 use super::layers::Styled;
-use super::style::LayerStyle;
-use super::style::Styles;
+use super::style::{LayerStyle, Styles};
 use super::{Level, See, Space, Synthesis};
+use crate::kernels::aligned::Aligned;
 use crate::kernels::fast::{Input, Workspace};
 use crate::kernels::image::{ToImage, combine, double_maps, to_image};
 use crate::kernels::team::Team;
@@ -37,7 +37,7 @@ fn part(all: &[f32], images: usize, range: &Range<usize>) -> Range<usize> {
 }
 
 impl LayerStyle {
-    /// True where all images share this style, and are more than one.
+    /// True where all images share this style, as a single image does.
     fn shared(&self, width: usize) -> bool {
         self.style.len() == width
     }
@@ -152,28 +152,23 @@ impl Pass<'_> {
         let (block, style) = (&self.net.blocks[b], &self.styles.blocks[b]);
         let Level { first, past, second, pair, .. } = level;
         let r = block.resolution;
-        let copied: Vec<f32>;
-        let mut x = x;
         let Some(conv0) = &block.conv0 else {
             return self.styled(work, &block.conv1, &style.conv1, x, range, None, pair, second);
         };
-        let conv1_width = block.conv1.inputs.next_multiple_of(BLOCK);
-        if block.past.is_some() && x.n == 1 && range.len() > 1 && !style.conv1.shared(conv1_width) {
-            // The sum of a residual block wants as many maps on both ways.
-            copied = (0..range.len()).flat_map(|_| x.data.iter().copied()).collect();
-            x = Maps { data: &copied, n: range.len() };
-        }
         let n = self.styled(work, conv0, &style.conv0, x, range, None, pair, first);
         let size = conv0.outputs.next_multiple_of(BLOCK) * r * r;
         let mut add = None;
         if let Some(conv) = &block.past {
             // The 1x1 convolution and the doubling commute; at the smaller side it costs a quarter.
-            past.reserve(x.n * (size + size / 4));
-            let (full, small) = past.split_at_mut(x.n * size);
+            let last = if style.conv1.shared(size / (r * r)) { n } else { range.len() };
+            past.reserve(last * size + x.n * size / 4);
+            let (full, small) = past.split_at_mut(last * size);
             let small = &mut small[..x.n * size / 4];
             let input = Input { data: x.data, n: x.n, height: r / 2, width: r / 2, style: None };
             conv.forward(self.team, work, input, &Epilogue::linear(), small);
-            double_maps(self.team, self.net.options.isa, small, r / 2, full);
+            double_maps(self.team, self.net.options.isa, small, r / 2, &mut full[..x.n * size]);
+            // The sum wants as many maps on both ways.
+            (x.n..last).for_each(|i| full.copy_within(..size, i * size));
             add = Some(&*full);
         }
         let maps = Maps { data: &first[..n * size], n };
@@ -190,8 +185,8 @@ impl Pass<'_> {
         x: Maps<'_>,
         range: &Range<usize>,
         add: Option<&[f32]>,
-        pair: &mut crate::kernels::aligned::Aligned,
-        y: &mut crate::kernels::aligned::Aligned,
+        pair: &mut Aligned,
+        y: &mut Aligned,
     ) -> usize {
         let (c, k) = (layer.inputs.next_multiple_of(BLOCK), layer.outputs.next_multiple_of(BLOCK));
         let area = layer.noise.len();
@@ -217,14 +212,11 @@ impl Pass<'_> {
             return n;
         }
         // One input, an edited style: conv(x (s + t ds)) = conv(x s) + t conv(x ds), where s is the style at t = 0.
-        let steps = &self.styles.steps[rows.clone()];
-        let mut styles: Vec<f32> = style.style[rows.start * c..][..c].to_vec();
-        styles.iter_mut().zip(&style.change).for_each(|(s, d)| *s -= steps[0] * d);
-        styles.extend_from_slice(&style.change);
+        let steps = &self.styles.steps[rows];
         let twice: Vec<f32> = x.data.iter().chain(x.data).copied().collect();
         pair.reserve(2 * k * area);
         let pair = &mut pair[..2 * k * area];
-        layer.conv.forward(self.team, work, input(&twice, 2, &styles), &Epilogue::linear(), pair);
+        layer.conv.forward(self.team, work, input(&twice, 2, &style.line), &Epilogue::linear(), pair);
         combine(self.team, self.net.options.isa, pair.split_at(k * area), k, steps, &epilogue, y);
         n
     }

@@ -25,8 +25,8 @@ use std::sync::{Mutex, PoisonError};
 pub struct SynthesisOptions {
     /// Threads; 0 for as many as rayon would use here (`RAYON_NUM_THREADS`, or one for each core).
     pub threads: usize,
-    /// Bytes of transformed weights to keep. Layers beyond that, the largest resolutions first, transform theirs at
-    /// every use, which costs time: most for single images.
+    /// Bytes of transformed weights to keep. They are given out from the smallest resolution on; layers whose weights do
+    /// not fit what is left transform theirs at every use, which costs time: most for single images.
     pub weight_budget: usize,
     /// Instructions.
     pub isa: Isa,
@@ -95,12 +95,14 @@ impl Synthesis {
     /// Those of `get`.
     ///
     /// # Panics
-    /// If `get` answers another number of values than the shape says.
+    /// If `get` answers another number of values than the shape says, or this machine lacks the instructions asked for.
     pub fn new<E>(
         config: &GeneratorConfig,
         options: SynthesisOptions,
         mut get: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
+        // What all calls of the kernels rely on.
+        assert!(Isa::available().contains(&options.isa), "this machine has no {}", options.isa.name());
         let mut budget = options.weight_budget;
         let width = config.width(4);
         let constant = get("synthesis.b4.const", &[width, 4, 4])?;

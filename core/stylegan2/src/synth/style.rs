@@ -12,8 +12,8 @@ use std::sync::{Mutex, PoisonError};
 pub(super) struct LayerStyle {
     /// `[N][C]`, whole blocks; N is 1 where all images share it.
     pub style: Vec<f32>,
-    /// The style's change along an edit, `[C]`; empty for batches.
-    pub change: Vec<f32>,
+    /// Edits: the style where the edit begins and its change along it, `[2][C]`; empty for batches.
+    pub line: Vec<f32>,
     /// `[N][K]`, whole blocks.
     pub demod: Vec<f32>,
 }
@@ -37,7 +37,8 @@ pub(super) struct Styles {
 struct Rows {
     /// For each row of a code: as many rows as it takes.
     values: Vec<Vec<f32>>,
-    changes: Vec<Vec<f32>>,
+    /// Edits: for each row of the code, where it begins and its change.
+    lines: Vec<[Vec<f32>; 2]>,
     dim: usize,
 }
 
@@ -49,22 +50,22 @@ impl Rows {
             row.resize(dim, 0.0);
             row
         };
-        let (values, changes) = match codes {
+        let (values, lines) = match codes {
             Codes::Batch { ws, n } => {
                 ((0..layers).map(|l| (0..n).flat_map(|i| row(ws, i, l)).collect()).collect(), Vec::new())
             }
             Codes::Edit { w, change, steps } => {
-                let changes: Vec<Vec<f32>> = (0..layers).map(|l| row(change, 0, l)).collect();
-                let first = changes.iter().position(|c| c.iter().any(|v| *v != 0.0)).unwrap_or(layers);
+                let lines: Vec<_> = (0..layers).map(|l| [row(w, 0, l), row(change, 0, l)]).collect();
+                let first = lines.iter().position(|[_, c]| c.iter().any(|v| *v != 0.0)).unwrap_or(layers);
                 let shifted = |l: usize| -> Vec<f32> {
-                    let (w, c) = (row(w, 0, l), &changes[l]);
+                    let [w, c] = &lines[l];
                     let at = |t: &f32| w.iter().zip(c).map(|(w, c)| w + t * c).collect::<Vec<f32>>();
-                    if l < first { w } else { steps.iter().flat_map(at).collect() }
+                    if l < first { w.clone() } else { steps.iter().flat_map(at).collect() }
                 };
-                ((0..layers).map(shifted).collect(), changes)
+                ((0..layers).map(shifted).collect(), lines)
             }
         };
-        Self { values, changes, dim }
+        Self { values, lines, dim }
     }
 }
 
@@ -95,16 +96,17 @@ impl Affine {
 impl Styled {
     fn style(&self, rows: &Rows) -> LayerStyle {
         let style = self.affine.apply(&rows.values[self.affine.input], rows.dim, self.inputs, true);
-        let change = match rows.changes.get(self.affine.input) {
-            Some(c) => self.affine.apply(c, rows.dim, self.inputs, false),
-            None => Vec::new(),
-        };
+        let line = rows.lines.get(self.affine.input).map_or_else(Vec::new, |[w, c]| {
+            let mut line = self.affine.apply(w, rows.dim, self.inputs, true);
+            line.extend(self.affine.apply(c, rows.dim, self.inputs, false));
+            line
+        });
         // demodulation d[k] = 1 / sqrt(sum over c, a, b of (s[c] w[k,c,a,b])^2 + 1e-8)
         let squares: Vec<f32> = style.iter().map(|v| v * v).collect();
         let (width, out) = (self.inputs.next_multiple_of(BLOCK), self.outputs.next_multiple_of(BLOCK));
         let mut demod = product(&self.energy, &squares, width, out);
         demod.iter_mut().for_each(|v| *v = 1.0 / (*v + 1e-8).sqrt());
-        LayerStyle { style, change, demod }
+        LayerStyle { style, line, demod }
     }
 }
 

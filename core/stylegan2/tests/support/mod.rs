@@ -4,6 +4,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
+use shiftlens_stylegan2::net::{Architecture, DiscriminatorConfig};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -28,6 +29,23 @@ pub fn load(name: &str) -> Option<Arrays> {
 pub fn part(all: &Arrays, prefix: &str) -> Arrays {
     let cut = |name: &str| Some(name.strip_prefix(prefix)?.strip_prefix('.')?.to_owned());
     all.iter().filter_map(|(name, t)| Some((cut(name)?, t.clone()))).collect()
+}
+
+/// A residual discriminator as the reference's, without classes.
+pub fn discriminator(resolution: usize, channels: usize, base: usize, max: usize) -> DiscriminatorConfig {
+    DiscriminatorConfig {
+        resolution,
+        channels,
+        channel_base: base,
+        channel_max: max,
+        mbstd_group: 4,
+        mbstd_channels: 1,
+        conv_clamp: None,
+        architecture: Architecture::Resnet,
+        label_dim: 0,
+        cmap_dim: None,
+        mapping_layers: 8,
+    }
 }
 
 pub fn flat(t: &Tensor) -> Vec<f64> {

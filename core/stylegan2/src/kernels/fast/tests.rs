@@ -4,7 +4,7 @@ use super::*;
 use crate::kernels::conv::tests::values;
 
 /// Planes `[N][C][area]` to blocks `[N][C/16][area][16]`.
-fn pack(x: &[f32], c: usize, area: usize) -> Vec<f32> {
+pub(in crate::kernels) fn pack(x: &[f32], c: usize, area: usize) -> Vec<f32> {
     let c16 = c.next_multiple_of(BLOCK);
     let mut out = vec![0.0; x.len() / (c * area) * c16 * area];
     for (i, v) in x.iter().enumerate() {
@@ -61,13 +61,14 @@ fn naive(
 }
 
 /// Largest error over the rms of the truth.
-fn error(y: &[f32], truth: &[f64]) -> f64 {
+pub(in crate::kernels) fn error(y: &[f32], truth: &[f64]) -> f64 {
     let rms = (truth.iter().map(|v| v * v).sum::<f64>() / truth.len() as f64).sqrt();
     let worst = y.iter().zip(truth).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
     worst / rms
 }
 
-fn unpack(y: &[f32], k: usize, area: usize) -> Vec<f32> {
+/// Blocks back to planes.
+pub(in crate::kernels) fn unpack(y: &[f32], k: usize, area: usize) -> Vec<f32> {
     let k16 = k.next_multiple_of(BLOCK);
     let n = y.len() / (k16 * area);
     let at = |i: usize, o: usize, p: usize| {
