@@ -42,6 +42,9 @@ impl Contender {
     }
 }
 
+/// Calls are repeated for so long in each turn.
+const TURN: Duration = Duration::from_millis(300);
+
 /// Two numbers as in `8/3`.
 fn pair(text: &str) -> Outcome<(usize, usize)> {
     let (a, b) = text.split_once('/').ok_or("expected two numbers as in 8/3")?;
@@ -141,7 +144,16 @@ pub fn serve(name: &str, path: &Path, folder: &Path) -> Outcome {
                         std::fs::write(folder.join(format!("{name}.f32")), bytes)?;
                         "written".to_owned()
                     }
-                    "run" => timed(|| contender.run(&w))?.to_string(),
+                    "run" => {
+                        // While others had their turn this process slept, and its core with it: the first call wakes both.
+                        contender.run(&w)?;
+                        let (start, mut calls) = (Instant::now(), 0u32);
+                        while calls == 0 || start.elapsed() < TURN {
+                            contender.run(&w)?;
+                            calls += 1;
+                        }
+                        (start.elapsed().as_secs_f64() / f64::from(calls)).to_string()
+                    }
                     _ => return Err(format!("no command {what}").into()),
                 }
             }
