@@ -7,9 +7,7 @@ mod support;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use shiftlens_api::{Generator, Silent};
-use shiftlens_stylegan2::net::{
-    Architecture, Discriminator, DiscriminatorConfig, GeneratorConfig, GeneratorNet, Noise,
-};
+use shiftlens_stylegan2::net::{Discriminator, DiscriminatorConfig, GeneratorConfig, GeneratorNet, Noise};
 use shiftlens_stylegan2::ops::{self, Activation, Gather, Precision};
 use shiftlens_stylegan2::rng::Rng;
 use shiftlens_stylegan2::train::{EncoderManifest, GeneratorManifest, train_encoder, train_generator};
@@ -171,21 +169,6 @@ fn fixture(name: &str) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(path, &Device::Cpu).unwrap()
 }
 
-fn g32() -> GeneratorConfig {
-    GeneratorConfig {
-        resolution: 32,
-        channels: 1,
-        z_dim: 64,
-        w_dim: 64,
-        mapping_layers: 2,
-        channel_base: 2048,
-        channel_max: 64,
-        conv_clamp: None,
-        architecture: Architecture::Skip,
-        label_dim: 0,
-    }
-}
-
 fn d32() -> DiscriminatorConfig {
     support::discriminator(32, 1, 2048, 64)
 }
@@ -202,10 +185,10 @@ fn largest(a: &Tensor, b: &Tensor) -> f64 {
 fn generator_matches_the_reference() {
     let io = fixture("g32_io.safetensors");
     let weights = Weights::frozen(fixture("g32_G.safetensors"), &Device::Cpu);
-    let g = GeneratorNet::new(&g32(), &weights).unwrap();
-    let mut prepared = GeneratorNet::new(&g32(), &weights).unwrap();
+    let g = GeneratorNet::new(&support::generator("g32"), &weights).unwrap();
+    let mut prepared = GeneratorNet::new(&support::generator("g32"), &weights).unwrap();
     prepared.prepare().unwrap();
-    let clamped = GeneratorConfig { conv_clamp: Some(0.5), ..g32() };
+    let clamped = GeneratorConfig { conv_clamp: Some(0.5), ..support::generator("g32") };
     let clamped = GeneratorNet::new(&clamped, &weights).unwrap();
     ops::composed(|| {
         for (ws, image, noise) in [
@@ -264,7 +247,7 @@ fn discriminator_and_r1_match_the_reference_and_our_kernels() {
 /// to the parameters.
 fn path_length(io: &HashMap<String, Tensor>) -> (Tensor, Vec<(String, Tensor)>) {
     let weights = Weights::trainable(fixture("g32_G.safetensors"), &Device::Cpu);
-    let g = GeneratorNet::new(&g32(), &weights).unwrap();
+    let g = GeneratorNet::new(&support::generator("g32"), &weights).unwrap();
     let ws = Var::from_tensor(&io["ws_psi1"]).unwrap();
     let image = g.synthesize(ws.as_tensor(), Noise::Constant).unwrap();
     let store = (image * &io["pl_noise"]).unwrap().sum_all().unwrap().backward().unwrap();
@@ -283,7 +266,7 @@ fn path_length_matches_the_reference_and_our_kernels() {
     close("path length", &first, &io["pl_grads"], 1e-4);
     // An encoder is trained through a frozen generator that keeps what follows from its weights.
     let frozen = Weights::frozen(fixture("g32_G.safetensors"), &Device::Cpu);
-    let mut g = GeneratorNet::new(&g32(), &frozen).unwrap();
+    let mut g = GeneratorNet::new(&support::generator("g32"), &frozen).unwrap();
     ops::composed(|| {
         g.prepare().unwrap();
         let ws = Var::from_tensor(&io["ws_psi1"]).unwrap();
@@ -306,7 +289,11 @@ fn path_length_matches_the_reference_and_our_kernels() {
 fn bf16_rounds_and_is_bounded() {
     shiftlens_stylegan2::enable_second_order();
     let io = fixture("g32_io.safetensors");
-    let g = GeneratorNet::new(&g32(), &Weights::frozen(fixture("g32_G.safetensors"), &Device::Cpu)).unwrap();
+    let g = GeneratorNet::new(
+        &support::generator("g32"),
+        &Weights::frozen(fixture("g32_G.safetensors"), &Device::Cpu),
+    )
+    .unwrap();
     let image = |p| {
         let run = || g.synthesize(&io["ws_psi1"], Noise::Constant).unwrap();
         ops::composed(|| ops::with_precision(p, run))

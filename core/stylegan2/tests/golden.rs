@@ -11,11 +11,11 @@ mod support;
 use candle_core::{Device, Tensor, Var};
 use shiftlens_stylegan2::kernels::conv::{fast, gathered};
 use shiftlens_stylegan2::net::{
-    Architecture, Discriminator, DiscriminatorConfig, GeneratorConfig, GeneratorNet, Noise, Stage,
+    Discriminator, DiscriminatorConfig, GeneratorConfig, GeneratorNet, Noise, Stage,
 };
 use shiftlens_stylegan2::train::{PathLength, path_lengths};
 use shiftlens_stylegan2::weights::Weights;
-use support::{close, close_gradients, discriminator, flat, load, relative};
+use support::{close, close_gradients, discriminator, flat, generator, load, relative};
 
 /// A network: its name, and what its JSON says of the path length: the mean after a step from 0 and the loss, then mean,
 /// mean after and loss of a warm start.
@@ -48,25 +48,9 @@ const NETWORKS: [Network; 2] = [
 ];
 
 fn configs(name: &str) -> (GeneratorConfig, DiscriminatorConfig) {
-    let (resolution, channels, dim, base, max, mapping) = match name {
-        "g32" => (32, 1, 64, 2048, 64, 2),
-        _ => (64, 3, 128, 4096, 128, 8),
-    };
-    (
-        GeneratorConfig {
-            resolution,
-            channels,
-            z_dim: dim,
-            w_dim: dim,
-            mapping_layers: mapping,
-            channel_base: base,
-            channel_max: max,
-            conv_clamp: None,
-            architecture: Architecture::Skip,
-            label_dim: 0,
-        },
-        discriminator(resolution, channels, base, max),
-    )
+    let g = generator(name);
+    let d = discriminator(g.resolution, g.channels, g.channel_base, g.channel_max);
+    (g, d)
 }
 
 #[test]

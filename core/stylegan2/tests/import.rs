@@ -6,17 +6,20 @@
 //! scale and style, `conv_transpose2d`, `upfirdn2d` as convolution), 16x16, widths 16, 16 and 12, three mapping layers,
 //! written for this test; `rosinality16_io.safetensors` are its codes and images, 5e-7 from those in float64.
 
+mod support;
+
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 use shiftlens_api::{Error, Generator};
 use shiftlens_stylegan2::import::{ImportOptions, Imported, import_generator};
-use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet, Noise};
+use shiftlens_stylegan2::net::{GeneratorNet, Noise};
 use shiftlens_stylegan2::weights::Weights;
 use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Generator};
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use support::generator;
 
 type Arrays = HashMap<String, Tensor>;
 
@@ -51,28 +54,9 @@ fn pack(folder: &Path, jobs: &[String]) {
     assert!(python.wait().unwrap().success(), "pack.py failed");
 }
 
-fn config(name: &str) -> GeneratorConfig {
-    let (resolution, channels, dim, base, max, mapping) = match name {
-        "g32" => (32, 1, 64, 2048, 64, 2),
-        _ => (64, 3, 128, 4096, 128, 8),
-    };
-    GeneratorConfig {
-        resolution,
-        channels,
-        z_dim: dim,
-        w_dim: dim,
-        mapping_layers: mapping,
-        channel_base: base,
-        channel_max: max,
-        conv_clamp: None,
-        architecture: Architecture::Skip,
-        label_dim: 0,
-    }
-}
-
 /// A job for `pack.py`: `more` replaces and adds keys.
 fn job(name: &str, to: &str, more: serde_json::Value) -> String {
-    let c = config(name);
+    let c = generator(name);
     let mut job = json!({
         "from": golden(&format!("{name}_G.safetensors")).unwrap(), "to": to, "layout": "nvlabs", "protocol": 4,
         "config": {
@@ -157,7 +141,7 @@ fn network_pickles_give_the_references_images() {
         pack(folder.path(), &jobs);
         for p in protocols {
             let g = import(&folder.path().join(p.to_string()));
-            assert_eq!((&g.config, g.notes.len()), (&config(name), 0), "{:?}", g.notes);
+            assert_eq!((&g.config, g.notes.len()), (&generator(name), 0), "{:?}", g.notes);
             same(&g, &reference, <[f32]>::to_vec);
             for psi in [1.0, 0.7] {
                 let error = off(&images(&g, &io["z"], psi), &io[&format!("img_const_psi{psi}")]);
@@ -204,7 +188,7 @@ fn state_dicts_are_read_in_every_format() {
         let g = import(&file);
         same(&g, &load(&reference), <[f32]>::to_vec);
         // Shapes tell the width at every resolution, and no more.
-        assert_eq!(g.config, config("g32"));
+        assert_eq!(g.config, generator("g32"));
         assert!(g.notes.len() == 1 && g.notes[0].contains("clamped"), "{:?}", g.notes);
     }
     // Every type of numbers, in both of PyTorch's formats; bfloat16 was cut off by the script, not rounded.

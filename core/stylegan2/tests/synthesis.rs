@@ -1,47 +1,16 @@
 //! The CPU engine against the reference's numbers and against [`GeneratorNet`], whose own tests are in `golden.rs`.
 
+mod support;
+
 use candle_core::{Device, Tensor};
 use shiftlens_stylegan2::kernels::Isa;
 use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet, Noise};
 use shiftlens_stylegan2::synth::{Synthesis, SynthesisOptions};
 use shiftlens_stylegan2::weights::Weights;
-use std::collections::HashMap;
-use std::path::PathBuf;
-
-type Arrays = HashMap<String, Tensor>;
-
-fn load(name: &str) -> Option<Arrays> {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let file = [here.join("tests/fixtures"), here.join("../../../shared/golden/stylegan2")]
-        .map(|f| f.join(name))
-        .into_iter()
-        .find(|f| f.exists());
-    let Some(file) = file else {
-        println!("{name} skipped: no ../shared/golden/stylegan2 beside the repository");
-        return None;
-    };
-    Some(candle_core::safetensors::load(file, &Device::Cpu).unwrap())
-}
+use support::{Arrays, generator, load};
 
 fn flat(t: &Tensor) -> Vec<f32> {
     t.flatten_all().unwrap().to_vec1().unwrap()
-}
-
-fn config(name: &str) -> GeneratorConfig {
-    let (resolution, channels, dim, base, max) =
-        if name == "g32" { (32, 1, 64, 2048, 64) } else { (64, 3, 128, 4096, 128) };
-    GeneratorConfig {
-        resolution,
-        channels,
-        z_dim: dim,
-        w_dim: dim,
-        mapping_layers: 2,
-        channel_base: base,
-        channel_max: max,
-        conv_clamp: None,
-        architecture: Architecture::Skip,
-        label_dim: 0,
-    }
 }
 
 fn engine(config: &GeneratorConfig, tensors: &Arrays, options: SynthesisOptions) -> Synthesis {
@@ -107,7 +76,7 @@ fn images_match_the_reference_on_every_instruction_set() {
         };
         for isa in Isa::available() {
             let options = SynthesisOptions { isa, ..SynthesisOptions::default() };
-            let g = engine(&config(name), &weights, options);
+            let g = engine(&generator(name), &weights, options);
             for (ws, noise, image) in [
                 ("ws_psi1", true, "img_const_psi1"),
                 ("ws_psi1", false, "img_none_psi1"),
@@ -118,7 +87,7 @@ fn images_match_the_reference_on_every_instruction_set() {
                 let x = g.synthesize(&flat(&io[ws]), noise);
                 close(&format!("{name} {isa:?} {image}"), &x, &flat(&io[image]), 1e-4);
             }
-            let clamped = GeneratorConfig { conv_clamp: Some(0.5), ..config(name) };
+            let clamped = GeneratorConfig { conv_clamp: Some(0.5), ..generator(name) };
             let x = engine(&clamped, &weights, options).synthesize(&flat(&io["ws_psi1"]), true);
             close(&format!("{name} {isa:?} clamped"), &x, &flat(&io["img_const_psi1_conv_clamp0.5"]), 1e-4);
         }
@@ -132,7 +101,7 @@ fn activations_match_the_reference_block_by_block() {
     else {
         return;
     };
-    let g = engine(&config("g32"), &weights, SynthesisOptions::default());
+    let g = engine(&generator("g32"), &weights, SynthesisOptions::default());
     for n in 0..4 {
         let ws = flat(&io["ws_psi1"].narrow(0, n, 1).unwrap());
         let of = |name: String| flat(&act[&name].narrow(0, n, 1).unwrap());
@@ -184,7 +153,7 @@ fn every_shape_of_network_gives_the_images_of_the_plain_one() {
 
 #[test]
 fn the_largest_resolution_with_single_feature_maps_gives_the_images_of_the_plain_network() {
-    let c = GeneratorConfig { resolution: 1024, channel_base: 1024, channel_max: 3, ..config("g32") };
+    let c = GeneratorConfig { resolution: 1024, channel_base: 1024, channel_max: 3, ..generator("g32") };
     let (tensors, net) = random(&c, 9);
     let ws = normals(c.num_ws() * c.w_dim, 9);
     let g = engine(&c, &tensors, SynthesisOptions { threads: 2, ..SynthesisOptions::default() });
@@ -193,7 +162,7 @@ fn the_largest_resolution_with_single_feature_maps_gives_the_images_of_the_plain
 
 #[test]
 fn an_image_depends_on_neither_threads_nor_its_batch_nor_where_weights_are_kept() {
-    let c = GeneratorConfig { channel_base: 8192, channel_max: 64, ..config("g64") };
+    let c = GeneratorConfig { channel_base: 8192, channel_max: 64, ..generator("g64") };
     let (tensors, _) = random(&c, 5);
     let (l, d) = (c.num_ws(), c.w_dim);
     let ws = normals(19 * l * d, 3);
@@ -220,7 +189,7 @@ fn a_series_is_the_images_of_its_codes() {
 }
 
 fn series_of(architecture: Architecture, limit: f32) {
-    let c = GeneratorConfig { channel_base: 2048, channel_max: 64, architecture, ..config("g64") };
+    let c = GeneratorConfig { channel_base: 2048, channel_max: 64, architecture, ..generator("g64") };
     let (tensors, _) = random(&c, 6);
     let g = engine(&c, &tensors, SynthesisOptions { threads: 2, ..SynthesisOptions::default() });
     let (l, d) = (c.num_ws(), c.w_dim);

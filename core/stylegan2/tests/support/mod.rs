@@ -4,7 +4,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use shiftlens_stylegan2::net::{Architecture, DiscriminatorConfig};
+use shiftlens_stylegan2::net::{Architecture, DiscriminatorConfig, GeneratorConfig};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -29,6 +29,26 @@ pub fn load(name: &str) -> Option<Arrays> {
 pub fn part(all: &Arrays, prefix: &str) -> Arrays {
     let cut = |name: &str| Some(name.strip_prefix(prefix)?.strip_prefix('.')?.to_owned());
     all.iter().filter_map(|(name, t)| Some((cut(name)?, t.clone()))).collect()
+}
+
+/// The generator of the reference's fixtures `g32` or `g64`.
+pub fn generator(name: &str) -> GeneratorConfig {
+    let (resolution, channels, dim, base, max, mapping) = match name {
+        "g32" => (32, 1, 64, 2048, 64, 2),
+        _ => (64, 3, 128, 4096, 128, 8),
+    };
+    GeneratorConfig {
+        resolution,
+        channels,
+        z_dim: dim,
+        w_dim: dim,
+        mapping_layers: mapping,
+        channel_base: base,
+        channel_max: max,
+        conv_clamp: None,
+        architecture: Architecture::Skip,
+        label_dim: 0,
+    }
 }
 
 /// A residual discriminator as the reference's, without classes.
