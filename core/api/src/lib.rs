@@ -5,12 +5,14 @@
 //!
 //! * [`Images`], [`LatentCodes`], [`Scores`], [`Direction`], [`Shift`], [`ShiftSeries`], [`Heatmap`]: what flows.
 //! * [`Generator`], [`Encoder`], [`Predictor`], [`Gradients`], [`DirectionFinder`], [`Explainer`]: who does it.
+//! * [`FeatureNetwork`]: a differentiable network whose inner layers are compared.
 //! * [`record`]: what a run leaves on disk.
 //! * [`resize`]: the one resampling used everywhere.
 
 mod array;
 mod error;
 pub mod explain;
+mod features;
 pub mod record;
 pub mod resize;
 mod shift;
@@ -19,6 +21,7 @@ mod traits;
 pub use array::{Direction, Heatmap, Images, LatentCodes, Scores, Targets, Tensor};
 pub use error::{Error, Result};
 pub use explain::{Explanation, ShiftSeries};
+pub use features::{FeatureInfo, FeatureLayer, FeatureNetwork};
 pub use shift::Shift;
 pub use traits::{
     Context, DirectionFinder, Encoder, Explainer, Generator, GeneratorInfo, GradientOutput, GradientRequest,
