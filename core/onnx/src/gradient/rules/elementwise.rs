@@ -253,13 +253,16 @@ pub fn clip(e: &mut Emitter<'_>, c: &Call<'_>) -> Answer {
     if c.wants(1) || c.wants(2) {
         return Err(e.unsupported(c.node, "its bounds depend on the image"));
     }
+    let above = low.map(|low| e.op("Greater", &[c.y(), &low], vec![]));
+    let below = high.map(|high| e.op("Greater", &[&high, c.y()], vec![]));
+    let inside = match (above, below) {
+        // Two conditions are joined while they are bytes.
+        (Some(a), Some(b)) => Some(e.op("And", &[&a, &b], vec![])),
+        (a, b) => a.or(b),
+    };
     let mut g = c.dy(e)?;
-    if let Some(low) = low {
-        let m = e.greater(c.y(), &low);
-        g = e.mul(&g, &m);
-    }
-    if let Some(high) = high {
-        let m = e.greater(&high, c.y());
+    if let Some(inside) = inside {
+        let m = e.to_float(&inside);
         g = e.mul(&g, &m);
     }
     Ok(vec![(0, g)])
