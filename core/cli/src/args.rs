@@ -45,6 +45,8 @@ pub enum Command {
     Import(crate::import::Import),
     /// Draw pictures from a trained generator
     Generate(crate::generate::Generate),
+    /// Measure a study's generator and encoder on its images: FID, KID, precision, recall, and what reconstructions keep
+    Measure(crate::measure::Measure),
 }
 
 /// `224,224`.

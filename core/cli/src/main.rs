@@ -10,6 +10,7 @@ mod generate;
 mod grad;
 mod import;
 mod inspect;
+mod measure;
 mod progress;
 mod study;
 mod train;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Train(a) => train::train(&a),
         Command::Import(a) => import::import(&a),
         Command::Generate(a) => generate::generate(&a),
+        Command::Measure(a) => measure::measure(&a),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -46,12 +46,12 @@ pub fn explain(a: &args::Explain) -> Done {
     go(&study, &options)
 }
 
-fn open(a: &args::Study) -> Result<Study, Failure> {
+pub fn open(a: &args::Study) -> Result<Study, Failure> {
     Ok(Study::open(&a.manifest, &a.set)?)
 }
 
 /// `runs/<manifest's stem><suffix>` in the current folder.
-fn default_out(manifest: &Path, suffix: &str) -> PathBuf {
+pub fn default_out(manifest: &Path, suffix: &str) -> PathBuf {
     let stem = manifest.file_stem().map_or("study".into(), |s| s.to_string_lossy());
     Path::new("runs").join(format!("{stem}{suffix}"))
 }

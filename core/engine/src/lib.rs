@@ -8,7 +8,8 @@
 //! * [`registry`]: from kind to component; [`plugin`]: the same from shared libraries.
 //! * [`data`]: which images, and reading them. [`features`]: networks that measures and losses look through.
 //! * [`direction`]: α, fitted and audited. [`latent_shift`]: the explanation along it.
-//! * [`mod@run`]: the pipeline, its folder, resuming. [`metrics`]: figures of merit.
+//! * [`mod@run`]: the pipeline, its folder, resuming. [`metrics`]: figures of merit. [`quality`]: of generators and
+//!   encoders.
 
 pub mod data;
 pub mod direction;
@@ -18,6 +19,7 @@ pub mod manifest;
 pub mod metrics;
 pub mod nearest;
 pub mod plugin;
+pub mod quality;
 pub mod registry;
 pub mod run;
 

@@ -39,6 +39,20 @@ pub struct LatentParts {
     pub finder: Box<dyn DirectionFinder>,
 }
 
+/// What draws images and judges them, without what explains.
+pub struct Drawing {
+    /// f.
+    pub predictor: Box<dyn Predictor>,
+    /// The study's class.
+    pub target: Target,
+    /// G.
+    pub generator: Box<dyn Generator>,
+    /// E, where the study has one.
+    pub encoder: Option<Box<dyn Encoder>>,
+    /// What was loaded.
+    pub records: Vec<ComponentRecord>,
+}
+
 /// The sha256 of a file in hexadecimal.
 ///
 /// # Errors
@@ -167,6 +181,21 @@ impl Study {
     pub fn load_generator(&self) -> Result<Option<Box<dyn Generator>>, ManifestError> {
         let load = |g| self.loader().component(g, GENERATORS, describe_generator);
         self.generator.as_ref().map(load).transpose()
+    }
+
+    /// Loads f, G and, where the study has one, E; `None` for a study without a generator.
+    ///
+    /// # Errors
+    /// What does not load, at its place in the manifest.
+    pub fn load_drawing(&self) -> Result<Option<Drawing>, ManifestError> {
+        let Some(generator) = &self.generator else { return Ok(None) };
+        let mut l = self.loader();
+        let generator = l.component(generator, GENERATORS, describe_generator)?;
+        let predictor = l.component(&self.predictor, PREDICTORS, |p| (p.info().backend, String::new()))?;
+        let encoder = self.encoder.as_ref().map(|e| l.component(e, ENCODERS, |_| Default::default()));
+        let encoder = encoder.transpose()?;
+        let (target, _) = self.pick_target(&predictor.info().classes)?;
+        Ok(Some(Drawing { predictor, target, generator, encoder, records: l.records }))
     }
 
     /// Loads every component, picks the target class, and tries the parts on one another.

@@ -10,8 +10,10 @@ mod plugins;
 mod stylegan2;
 
 pub(crate) use load::hex;
-pub use load::{Components, LatentParts, hash_file};
-pub use onnx::{Dim, GradientGraph, GradientRequest, Scalar, Seed, differentiate, layers, show_dims};
+pub use load::{Components, Drawing, LatentParts, hash_file};
+pub use onnx::{
+    Dim, GradientGraph, GradientRequest, Scalar, Seed, differentiate, layers, predictor_features, show_dims,
+};
 
 use crate::direction::{Logistic, LogisticParams};
 use crate::latent_shift::{LatentShift, LatentShiftParams};

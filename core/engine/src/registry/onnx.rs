@@ -4,7 +4,7 @@
 //! configuration that `shiftlens-onnx` documents.
 
 use super::{Ambient, Made};
-use crate::manifest::ComponentSpec;
+use crate::manifest::{ComponentSpec, Kind};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use shiftlens_api::{Encoder, Error, Generator, Predictor, Result};
@@ -12,8 +12,8 @@ pub use shiftlens_onnx::gradient::{GradientGraph, Request as GradientRequest, Sc
 use shiftlens_onnx::graph::Model;
 pub use shiftlens_onnx::graph::{Dim, show_dims};
 use shiftlens_onnx::{
-    EncoderConfig, GeneratorConfig, OnnxEncoder, OnnxGenerator, OnnxPredictor, PredictorConfig, backend_name,
-    backend_notes,
+    EncoderConfig, FeaturesConfig, GeneratorConfig, OnnxEncoder, OnnxGenerator, OnnxPredictor,
+    PredictorConfig, backend_name, backend_notes,
 };
 use std::path::Path;
 
@@ -45,6 +45,21 @@ fn predictor_config(spec: &ComponentSpec) -> Result<PredictorConfig> {
         output.remove("target");
     }
     config(&spec)
+}
+
+/// The predictor as a feature network: the same file, pin and input, its penultimate layer.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a predictor that is no ONNX file, [`Error::Invalid`] as it is made.
+pub fn predictor_features(spec: &ComponentSpec) -> Result<FeaturesConfig> {
+    if spec.kind != Kind::Builtin("onnx") {
+        return Err(Error::Unsupported(format!(
+            "the predictor is of kind {}, which has no layers to take features from; name a feature network",
+            spec.kind
+        )));
+    }
+    let PredictorConfig { path, sha256, input, threads, .. } = predictor_config(spec)?;
+    Ok(FeaturesConfig { path, sha256, input, threads, ..Default::default() })
 }
 
 /// Which backend really runs, and what a user must know about that choice.
