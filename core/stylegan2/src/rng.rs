@@ -52,20 +52,20 @@ impl Rng {
         }
         Tensor::randn(0f32, 1f32, shape, device)
     }
-    /// A number from 0 up to 1, without 1.
-    pub fn uniform(&mut self) -> f64 {
-        self.chacha.random()
-    }
-    /// A seed for another stream.
-    pub fn seed(&mut self) -> u64 {
-        self.chacha.random()
-    }
     /// An index below `n`.
     pub fn below(&mut self, n: usize) -> usize {
         self.chacha.random_range(0..n)
     }
+    /// A number in [0, 1).
+    pub fn uniform(&mut self) -> f64 {
+        self.chacha.random()
+    }
     /// True or false, evenly.
     pub fn coin(&mut self) -> bool {
+        self.chacha.random()
+    }
+    /// A seed for another stream.
+    pub fn seed(&mut self) -> u64 {
         self.chacha.random()
     }
 }
