@@ -110,10 +110,14 @@ fn a_page_shows_all_that_a_folder_holds() {
 #[test]
 fn an_encoder_and_a_beginning_have_their_pages_too() {
     let folder = tempfile::tempdir().unwrap();
-    put(folder.path(), "log.csv", "images,seconds,latent_mse,pixel_mse,feature_distance\n16,2,1.5,0.3,0.8\n");
+    put(
+        folder.path(),
+        "log.csv",
+        "images,seconds,latent_mse,pixel_mse,feature,odd_one\n16,2,1.5,0.3,0.8,1\n",
+    );
     let html = page(folder.path());
     assert!(html.contains("The training of an encoder") && html.contains("no checkpoint yet"));
-    for title in ["Errors of codes", "Errors of pixels", "feature distance"] {
+    for title in ["Errors of codes", "Errors of pixels", "Distance of features", "odd one"] {
         assert!(html.contains(&format!("aria-label=\"{title}\"")), "{title}");
     }
     put(folder.path(), "log.csv", "images,seconds,g_loss\n");

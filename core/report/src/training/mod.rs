@@ -37,7 +37,7 @@ const fn group(
     Group { title, help, columns, range: None }
 }
 
-const GROUPS: [Group; 11] = [
+const GROUPS: [Group; 12] = [
     group("FID", &[("fid", "FID")], "Distance of generated from real images; smaller is better."),
     group("KID", &[("kid", "KID")], "The same without FID's bias for small samples; smaller is better."),
     Group {
@@ -81,6 +81,11 @@ const GROUPS: [Group; 11] = [
         "Errors of pixels",
         &[("pixel_mse", "generated images"), ("real_pixel_mse", "real images")],
         "Mean squared error of images and their reconstructions.",
+    ),
+    group(
+        "Distance of features",
+        &[("feature", "generated images"), ("real_feature", "real images")],
+        "The same on the features of a network.",
     ),
     group("Learning rate", &[("learning_rate", "rate")], ""),
     group("Speed", &[("rate", "images/s"), ("images_per_second", "images/s")], "Mean of the session so far."),
