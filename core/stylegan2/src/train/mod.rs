@@ -4,6 +4,7 @@
 //! that was stopped and resumed from a checkpoint gives bit for bit the weights of an undisturbed one (on the CPU).
 
 mod adam;
+pub mod augment;
 mod checkpoint;
 mod data;
 mod encoder;
