@@ -17,6 +17,8 @@ pub enum Noise<'a> {
     Constant,
     /// Fresh for every image, for training.
     Random(&'a mut Rng),
+    /// A part of the noise of a batch of so many images: drawn for all, then picked from `[N, 1, H, W]`.
+    Picked(&'a mut Rng, usize, &'a dyn Fn(&Tensor) -> Result<Tensor>),
 }
 
 /// A styled layer of a block.
@@ -258,6 +260,10 @@ impl GeneratorNet {
             Noise::Constant => layer.forward(x, style, &LayerNoise::Constant),
             Noise::Random(rng) => {
                 let e = rng.tensor(&[n, 1, r, r], x.device())?;
+                layer.forward(x, style, &LayerNoise::Given(&e))
+            }
+            Noise::Picked(rng, all, pick) => {
+                let e = pick(&rng.tensor(&[*all, 1, r, r], x.device())?)?;
                 layer.forward(x, style, &LayerNoise::Given(&e))
             }
         };

@@ -9,27 +9,26 @@ mod checkpoint;
 mod data;
 mod encoder;
 mod gan;
+mod loader;
 mod manifest;
 mod path_length;
+mod projected;
 mod session;
 mod sheet;
 
 pub use adam::Adam;
-pub use data::Dataset;
+pub use data::{DataSection, Dataset};
 pub use encoder::{EncoderReport, train_encoder};
-pub use gan::{GeneratorReport, train_generator};
-pub use manifest::{
-    DataSection, EncoderManifest, EncoderTraining, GanTraining, GeneratorManifest, OutputSection,
+pub use gan::{
+    AugmentSection, DiscriminatorSection, GanTraining, GeneratorManifest, GeneratorReport, Parts,
+    train_generator, train_generator_with,
 };
+pub use manifest::{EncoderManifest, EncoderTraining, OutputSection};
 pub use path_length::{PathLength, path_directions, path_lengths};
+pub use projected::{FeatureSection, Mixing, Projected, ProjectedConfig, Seen};
 pub use sheet::write_sheet;
 
 use candle_core::{Result, Tensor};
-
-/// `log(1 + exp(x))` without overflow: `max(x, 0) + log(1 + exp(-|x|))`.
-fn softplus(x: &Tensor) -> Result<Tensor> {
-    x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?
-}
 
 /// A scalar tensor's value.
 fn scalar(x: &Tensor) -> Result<f64> {
