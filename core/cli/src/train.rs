@@ -3,8 +3,11 @@
 use crate::failure::Failure;
 use crate::progress::Progress;
 use clap::{Args, Subcommand};
-use shiftlens_api::Error;
-use shiftlens_stylegan2::train::{EncoderManifest, GeneratorManifest, train_encoder, train_generator};
+use shiftlens_api::{Error, FeatureNetwork};
+use shiftlens_engine::features::{self, FeatureSpec};
+use shiftlens_stylegan2::train::{
+    EncoderManifest, FeatureLoss, GeneratorManifest, train_encoder, train_generator,
+};
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -53,7 +56,14 @@ pub fn train(command: &Train) -> crate::Done {
             if let Some(out) = &o.out {
                 manifest.output.folder.clone_from(out);
             }
-            train_encoder(&manifest, o.stop_after, &progress).map(serde_json::to_value)
+            let e = &manifest.encoder;
+            let open = |f: &FeatureLoss| -> Result<Box<dyn FeatureNetwork>, Error> {
+                let spec: FeatureSpec = serde_json::from_value(f.network())
+                    .map_err(|e| Error::Invalid(format!("[[features]]: {}: {e}", f.path.display())))?;
+                features::open(&spec, e.channels, (e.resolution, e.resolution))
+            };
+            let networks = manifest.features.iter().map(open).collect::<Result<_, _>>().map_err(usage)?;
+            train_encoder(&manifest, networks, o.stop_after, &progress).map(serde_json::to_value)
         }
     };
     progress.finish();

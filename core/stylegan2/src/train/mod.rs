@@ -6,7 +6,7 @@
 mod adam;
 mod checkpoint;
 mod data;
-mod encoder;
+pub(crate) mod encoder;
 mod gan;
 mod manifest;
 mod path_length;
@@ -15,11 +15,12 @@ mod sheet;
 
 pub use adam::Adam;
 pub use data::Dataset;
-pub use encoder::{EncoderReport, train_encoder};
-pub use gan::{GeneratorReport, train_generator};
-pub use manifest::{
-    DataSection, EncoderManifest, EncoderTraining, GanTraining, GeneratorManifest, OutputSection,
+pub(crate) use encoder::discriminator_of;
+pub use encoder::{
+    DiscriminatorLoss, EncoderManifest, EncoderReport, EncoderTraining, FeatureLoss, train_encoder,
 };
+pub use gan::{GeneratorReport, train_generator};
+pub use manifest::{DataSection, GanTraining, GeneratorManifest, OutputSection};
 pub use path_length::{PathLength, path_directions, path_lengths};
 pub use sheet::write_sheet;
 
