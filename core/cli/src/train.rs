@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use shiftlens_api::{Error, FeatureNetwork, Result};
 use shiftlens_engine::features::{self, FeatureSpec};
 use shiftlens_stylegan2::train::{
-    DiscriminatorSection, EncoderManifest, FeatureSection, GeneratorManifest, Parts, train_encoder,
-    train_generator_with,
+    DiscriminatorSection, EncoderManifest, FeatureLoss, FeatureSection, GeneratorManifest, Parts,
+    train_encoder, train_generator_with,
 };
 use std::path::PathBuf;
 
@@ -76,7 +76,14 @@ pub fn train(command: &Train) -> crate::Done {
             if let Some(out) = &o.out {
                 manifest.output.folder.clone_from(out);
             }
-            train_encoder(&manifest, o.stop_after, &progress).map(serde_json::to_value)
+            let e = &manifest.encoder;
+            let open = |f: &FeatureLoss| -> Result<Box<dyn FeatureNetwork>> {
+                let spec: FeatureSpec = serde_json::from_value(f.network())
+                    .map_err(|e| Error::Invalid(format!("[[features]]: {}: {e}", f.path.display())))?;
+                features::open(&spec, e.channels, (e.resolution, e.resolution))
+            };
+            let networks = manifest.features.iter().map(open).collect::<Result<_, _>>().map_err(usage)?;
+            train_encoder(&manifest, networks, o.stop_after, &progress).map(serde_json::to_value)
         }
     };
     progress.finish();

@@ -7,7 +7,7 @@ mod adam;
 pub mod augment;
 mod checkpoint;
 mod data;
-mod encoder;
+pub(crate) mod encoder;
 mod gan;
 mod loader;
 mod manifest;
@@ -18,12 +18,15 @@ mod sheet;
 
 pub use adam::Adam;
 pub use data::{DataSection, Dataset};
-pub use encoder::{EncoderReport, train_encoder};
+pub(crate) use encoder::discriminator_of;
+pub use encoder::{
+    DiscriminatorLoss, EncoderManifest, EncoderReport, EncoderTraining, FeatureLoss, train_encoder,
+};
 pub use gan::{
     AugmentSection, DiscriminatorSection, GanTraining, GeneratorManifest, GeneratorReport, Parts,
     train_generator, train_generator_with,
 };
-pub use manifest::{EncoderManifest, EncoderTraining, OutputSection};
+pub use manifest::OutputSection;
 pub use path_length::{PathLength, path_directions, path_lengths};
 pub use projected::{FeatureSection, Mixing, Projected, ProjectedConfig, Seen};
 pub use sheet::write_sheet;
