@@ -16,6 +16,8 @@
 //! | `heatmap-E-raw.png` | the map alone; blue - white - red if it has negative values |
 //!
 //! E is the index of the explanation in the case's record.
+//!
+//! [`write_training`] does the same for the folder of a training, finished or not: curves, sample sheets, settings.
 
 mod animation;
 mod base64;
@@ -26,11 +28,14 @@ mod inferno;
 mod maps;
 mod number;
 mod page;
+mod plot;
 mod table;
+mod training;
 mod view;
 mod writer;
 
 pub use colour::{Rgb, diverging, sequential};
 pub use page::{EMBED_LIMIT_BYTES, EMBED_LIMIT_CASES, write_report};
 pub use table::write_cases_csv;
+pub use training::write_training;
 pub use writer::{Pictures, write_png};

@@ -23,7 +23,7 @@ const TEMPLATES: [(&str, &str); 3] = [
     ("case.html", include_str!("templates/case.html")),
     ("map.html", include_str!("templates/map.html")),
 ];
-const CSS: &str = include_str!("templates/report.css");
+pub(crate) const CSS: &str = include_str!("templates/report.css");
 const JS: &str = include_str!("templates/report.js");
 
 /// Writes `report.html` into a run's folder and returns its path.
@@ -44,14 +44,21 @@ pub fn write_report(run_dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Templates by name, in the project's syntax.
+pub(crate) fn environment<'a>(
+    templates: &[(&'static str, &'static str)],
+) -> std::result::Result<Environment<'a>, minijinja::Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    for (name, source) in templates {
+        environment.add_template(name, source)?;
+    }
+    Ok(environment)
+}
+
 fn render(view: &impl Serialize) -> Result<String> {
     let failed = |e: minijinja::Error| Error::component("report.html", format!("{e:#}"));
-    let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
-    environment.set_syntax(syntax);
-    for (name, source) in TEMPLATES {
-        environment.add_template(name, source).map_err(failed)?;
-    }
+    let environment = environment(&TEMPLATES).map_err(failed)?;
     let template = environment.get_template("report.html").map_err(failed)?;
     template
         .render(minijinja::context! {

@@ -56,8 +56,16 @@ impl Rng {
     pub fn below(&mut self, n: usize) -> usize {
         self.chacha.random_range(0..n)
     }
+    /// A number in [0, 1).
+    pub fn uniform(&mut self) -> f64 {
+        self.chacha.random()
+    }
     /// True or false, evenly.
     pub fn coin(&mut self) -> bool {
+        self.chacha.random()
+    }
+    /// A seed for another stream.
+    pub fn seed(&mut self) -> u64 {
         self.chacha.random()
     }
 }
