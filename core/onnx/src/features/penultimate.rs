@@ -30,8 +30,9 @@ const BETWEEN: &[&str] = &[
 /// The tensor that the last linear layer (Gemm, MatMul or a convolution) before the scores of a classifier takes.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a model with several outputs of which none, or one that does not exist, is named; [`Error::Unsupported`] where the scores come from something else
-/// than one linear layer, or that layer takes the image itself.
+/// [`Error::Invalid`] for a model with several outputs of which none, or one that does not exist, is named;
+/// [`Error::Unsupported`] where the scores come from something else than one linear layer, or that layer takes the image
+/// itself.
 pub fn penultimate(model: &Model, input: &str, output: Option<&str>) -> Result<String> {
     let file = model.name();
     let outputs = model.outputs();
