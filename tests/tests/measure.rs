@@ -14,7 +14,7 @@ fn an_exact_encoder_reconstructs_exactly_and_the_figures_are_written() {
     let toy = Toy::new();
     let answer = toy.shiftlens(&["measure", "study.toml", "--samples", "60"]).expect(0);
     answer.says(&[
-        "features: the study's own classifier",
+        "features: the study's own classifier, its penultimate layer",
         "classifier.onnx",
         "layer flat [512]",
         "60 drawn images, seed 0, against 8 real ones",

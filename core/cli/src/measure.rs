@@ -66,13 +66,14 @@ fn plan(a: &Measure, study: &Study) -> Result<Plan, Failure> {
     if !a.layers.is_empty() {
         spec.layers.clone_from(&a.layers);
     }
+    let layer = if spec.layers.is_empty() { ", its penultimate layer" } else { "" };
     let settings = Settings {
         samples: a.samples as usize,
         batch: usize::from(a.batch),
         seed: a.seed,
         ..Settings::default()
     };
-    Ok(Plan { features: spec, description: description.into(), settings, seed: a.seed })
+    Ok(Plan { features: spec, description: format!("{description}{layer}"), settings, seed: a.seed })
 }
 
 /// Measures, prints and writes.

@@ -79,7 +79,7 @@ impl OnnxFeatures {
         &self.inferred
     }
 
-    /// First image, count, images as they are fed and the batch that the graph must hold for, run by run.
+    /// First image, count, and the batch that the graph must hold for, run by run.
     fn runs(&self, n: usize) -> Result<Vec<(usize, usize, Option<usize>)>> {
         let (h, w) = self.input.size;
         let largest = (PIXELS_PER_RUN / (h * w)).clamp(1, LARGEST_BATCH);
@@ -127,7 +127,7 @@ fn network_size(model: &Model, config: &FeaturesConfig, size: (usize, usize)) ->
     Ok([side(0), side(1)])
 }
 
-/// Refuses what is not finite among the first `count` values.
+/// Refuses values that are not finite.
 fn check_finite(file: &str, what: &str, values: &[f32]) -> Result<()> {
     match values.iter().position(|v| !v.is_finite()) {
         Some(index) => Err(Error::NotFinite { what: format!("{file}: {what}"), index, value: values[index] }),
