@@ -79,18 +79,22 @@ fn a_feature_network_of_its_own() {
     )
     .unwrap();
     let measure = |more: &[&str]| {
-        let args = [&["measure", "study.toml", "--samples", "20", "--out", "m.json"], more].concat();
+        let args = [&["measure", "study.toml", "--samples", "20"], more].concat();
         toy.shiftlens(&args)
     };
-    measure(&["--features", "nets/phi.toml"]).expect(0).says(&[
+    measure(&["--out", "m.json", "--features", "nets/phi.toml"]).expect(0).says(&[
         "features: a network of its own",
         "nets/phi.onnx",
         "layer conv [2, 16, 16]",
         "layer features [2, 16, 16]",
         "FID (4 dimensions)",
     ]);
-    measure(&["--features", "nets/phi.onnx", "--layers", "features"]).expect(0).says(&["FID (2 dimensions)"]);
-    measure(&["--layers", "conv"]).expect(0).says(&["the study's own classifier", "layer conv"]);
+    measure(&["--out", "m.json", "--features", "nets/phi.onnx", "--layers", "features"])
+        .expect(0)
+        .says(&["FID (2 dimensions)"]);
+    measure(&["--out", "m.json", "--layers", "conv"])
+        .expect(0)
+        .says(&["the study's own classifier", "layer conv"]);
 
     measure(&["--layers", "convv"]).expect(2).says(&["no tensor \"convv\"", "\"logit\""]);
     measure(&["--features", "nets/psi.onnx"]).expect(2).says(&["nets/psi.onnx"]);
@@ -104,7 +108,7 @@ fn a_feature_network_of_its_own() {
     std::fs::write(toy.path("nets/noise.onnx"), "no network").unwrap();
     measure(&["--features", "nets/noise.onnx"]).expect(2).says(&["nets/noise.onnx", "not an ONNX model"]);
     measure(&["--out", "nets"]).expect(2).says(&["nets", "a folder, expected a file"]);
-    measure(&["--samples", "3"]).expect(2).says(&["samples"]);
+    toy.shiftlens(&["measure", "study.toml", "--samples", "3"]).expect(2).says(&["samples"]);
     assert!(!toy.path("runs").exists());
 }
 

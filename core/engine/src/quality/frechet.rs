@@ -1,11 +1,12 @@
 //! Fréchet distance of two sets of feature vectors (FID): Heusel et al. 2017, section 2, equation 6.
 //!
 //! Of two normal distributions, `d² = |μ₁ - μ₂|² + tr(C₁ + C₂ - 2 (C₁ C₂)^½)`. The trace of the root is the sum of the roots
-//! of the eigenvalues of `C₁^½ C₂ C₁^½`, which is symmetric and has those of `C₁ C₂`.
+//! of the eigenvalues of `C₁ C₂`. With `C₁ = L Lᵀ` these are, but for zeros, those of `Lᵀ C₂ L`, which is symmetric and no
+//! larger than the rank of `C₁`: no root of a matrix is needed, and few images make it small.
 
 use super::FeatureSet;
-use linfa_linalg::eigh::{EigValshInto, EighInto};
-use ndarray::{Array1, Array2, Axis};
+use linfa_linalg::eigh::EigValshInto;
+use ndarray::{Array1, Array2, Axis, s};
 use shiftlens_api::{Error, Result};
 
 /// Rows that are centred and multiplied at once.
@@ -14,6 +15,7 @@ const ROWS: usize = 1024;
 /// Mean and covariance of a set of feature vectors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gaussian {
+    images: usize,
     mean: Array1<f64>,
     /// Divided by N - 1.
     covariance: Array2<f64>,
@@ -40,8 +42,33 @@ impl Gaussian {
             covariance += &centred.t().dot(&centred);
         }
         covariance /= (n - 1) as f64;
-        Ok(Self { mean, covariance })
+        Ok(Self { images: n, mean, covariance })
     }
+}
+
+/// L of `C = L Lᵀ`, `[D, rank]`: Cholesky's factor of a covariance, which may be singular, the largest remaining variance
+/// first (Higham 2002, section 10.3).
+fn factor(c: &Array2<f64>) -> Array2<f64> {
+    let d = c.nrows();
+    let mut left = c.diag().to_owned();
+    let negligible = left.iter().fold(0.0, |a: f64, v| a.max(*v)) * d as f64 * f64::EPSILON;
+    let mut factor = Array2::zeros((d, d));
+    for k in 0..d {
+        let Some((p, largest)) = left.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1)) else {
+            break;
+        };
+        if largest <= negligible {
+            return factor.slice_move(s![.., ..k]);
+        }
+        let pivot = factor.slice(s![p, ..k]).to_owned();
+        for i in 0..d {
+            let v = (c[[i, p]] - factor.slice(s![i, ..k]).dot(&pivot)) / largest.sqrt();
+            factor[[i, k]] = v;
+            left[i] -= v * v;
+        }
+        left[p] = 0.0;
+    }
+    factor
 }
 
 /// The squared Fréchet distance of two normal distributions; not negative.
@@ -56,14 +83,13 @@ pub fn frechet_distance(a: &Gaussian, b: &Gaussian) -> Result<f64> {
             found: vec![b.mean.len()],
         });
     }
-    let fail = |e: linfa_linalg::LinalgError| Error::component("Fréchet distance", e);
-    let (values, vectors) = a.covariance.clone().eigh_into().map_err(fail)?;
-    // Rounding leaves eigenvalues of about -1e-16 of the largest where there is no variance.
-    let roots = values.mapv(|v| v.max(0.0).sqrt());
-    let root = (&vectors * &roots).dot(&vectors.t());
-    let product = root.dot(&b.covariance).dot(&root);
+    let (few, many) = if a.images <= b.images { (a, b) } else { (b, a) };
+    let factor = factor(&few.covariance);
+    let product = factor.t().dot(&many.covariance).dot(&factor);
     let symmetric = (&product + &product.t()) * 0.5;
-    let shared: f64 = symmetric.eigvalsh_into().map_err(fail)?.iter().map(|v| v.max(0.0).sqrt()).sum();
+    let values = symmetric.eigvalsh_into().map_err(|e| Error::component("Fréchet distance", e))?;
+    // Rounding leaves eigenvalues of about -1e-16 of the largest where one of the sets has no variance.
+    let shared: f64 = values.iter().map(|v| v.max(0.0).sqrt()).sum();
     let means: f64 = (&a.mean - &b.mean).iter().map(|d| d * d).sum();
     let traces = a.covariance.diag().sum() + b.covariance.diag().sum();
     Ok((means + traces - 2.0 * shared).max(0.0))
@@ -105,6 +131,7 @@ mod tests {
         // With sample covariances the coordinates are correlated a little, and both covariances commute only nearly: drop
         // what is off the diagonal.
         let diagonal = |g: &Gaussian| Gaussian {
+            images: g.images,
             mean: g.mean.clone(),
             covariance: Array2::from_diag(&g.covariance.diag()),
         };
@@ -117,6 +144,30 @@ mod tests {
             .sum();
         assert!((found - expected).abs() < 1e-10, "{found}, {expected}");
         assert!(expected > 1.0);
+    }
+
+    #[test]
+    fn a_covariance_is_the_square_of_its_factor() {
+        // Full rank, fewer images than features, a coordinate without variance.
+        let mut still = spread(50, 6, 8);
+        still =
+            FeatureSet::from_rows(6, (0..50).flat_map(|i| [&still.row(i)[..5], &[0.25]].concat()).collect())
+                .unwrap();
+        for (set, rank) in [(spread(50, 6, 7), 6), (spread(5, 20, 7), 4), (still, 5)] {
+            let c = Gaussian::of(&set).unwrap().covariance;
+            let l = factor(&c);
+            assert_eq!(l.ncols(), rank);
+            let apart = (l.dot(&l.t()) - &c).iter().fold(0.0, |a: f64, v| a.max(v.abs()));
+            assert!(apart < 1e-14, "{apart}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_sets_does_not_count() {
+        for (n, m) in [(300, 80), (7, 60), (60, 7)] {
+            let (a, b) = (spread(n, 20, 1), spread(m, 20, 2));
+            assert!((distance(&a, &b) - distance(&b, &a)).abs() < 1e-9);
+        }
     }
 
     #[test]
