@@ -15,7 +15,7 @@ use std::path::Path;
 /// What a manifest says about a feature network.
 pub type FeatureSpec = shiftlens_onnx::FeaturesConfig;
 
-const KEYS: [&str; 6] = ["path", "sha256", "layers", "input", "upsample", "threads"];
+const KEYS: [&str; 7] = ["path", "sha256", "layers", "output", "input", "upsample", "threads"];
 const INPUT_KEYS: [&str; 8] = ["layout", "size", "channels", "scale", "mean", "std", "resize", "name"];
 
 /// Opens a feature network for images of so many `channels` (1 or 3) and `size` `(H, W)`. The path is taken as it stands.
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn every_key_is_read_and_no_other() {
         let spec = parse(
-            "path = \"a.onnx\"\nsha256 = \"00\"\nlayers = [\"b\"]\nupsample = 2\nthreads = 1\n\
+            "path = \"a.onnx\"\nsha256 = \"00\"\nlayers = [\"b\"]\noutput = \"y\"\nupsample = 2\nthreads = 1\n\
              [input]\nlayout = \"nchw\"\nsize = [8, 8]\nchannels = 3\nscale = 255.0\nmean = [1.0]\nstd = [2.0]\n\
              resize = \"nearest\"\nname = \"x\"",
         )

@@ -103,6 +103,9 @@ pub struct FeaturesConfig {
     /// what the last linear layer before the scores takes, as a vector (of a map, the mean of each channel).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<String>,
+    /// Name of the output that holds the scores, for the penultimate layer of a model that has several outputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
     /// What the model wants to be fed. `size` is for models that leave it open and want another than the images have.
     #[serde(default)]
     pub input: InputSpec,

@@ -58,8 +58,8 @@ pub fn predictor_features(spec: &ComponentSpec) -> Result<FeaturesConfig> {
             spec.kind
         )));
     }
-    let PredictorConfig { path, sha256, input, threads, .. } = predictor_config(spec)?;
-    Ok(FeaturesConfig { path, sha256, input, threads, ..Default::default() })
+    let PredictorConfig { path, sha256, input, output, threads, .. } = predictor_config(spec)?;
+    Ok(FeaturesConfig { path, sha256, input, output: output.name, threads, ..Default::default() })
 }
 
 /// Which backend really runs, and what a user must know about that choice.
@@ -120,4 +120,48 @@ pub fn layers(path: &Path, size: Option<[usize; 2]>) -> Result<Vec<shiftlens_api
 /// If the file is no ONNX model, or as [`GradientGraph::build`].
 pub fn differentiate(path: &Path, request: &GradientRequest) -> Result<GradientGraph> {
     GradientGraph::build(&Model::load(path, None)?, request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::RawManifest;
+
+    const STUDY: &str = r#"
+schema = 1
+name = "a"
+[data]
+images = "images"
+[predictor]
+kind = "onnx"
+path = "f.onnx"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+input = { scale = 255.0, channels = 3 }
+output = { name = "scores", target = 1 }
+[[explainer]]
+kind = "plugin:a"
+[plugins]
+a = "a"
+"#;
+
+    fn spec(text: &str) -> Result<FeaturesConfig> {
+        let study =
+            RawManifest::parse("study.toml", text, &[]).unwrap().check(Path::new("b/study.toml")).unwrap();
+        predictor_features(&study.predictor)
+    }
+
+    #[test]
+    fn a_predictor_lends_its_file_and_input_to_features() {
+        let found = spec(STUDY).unwrap();
+        assert_eq!((found.path.as_path(), found.sha256), (Path::new("b/f.onnx"), Some("0".repeat(64))));
+        assert_eq!((found.input.scale, found.input.channels), (Some(255.0), Some(3)));
+        assert_eq!((found.output.as_deref(), found.layers.len()), (Some("scores"), 0));
+        let plugin = STUDY.replace("kind = \"onnx\"\npath = \"f.onnx\"", "kind = \"plugin:a\"");
+        let plugin: String = plugin
+            .lines()
+            .filter(|l| !["sha256", "input", "output"].iter().any(|k| l.starts_with(k)))
+            .fold(String::new(), |all, l| all + l + "\n");
+        let e = spec(&plugin).unwrap_err();
+        assert!(matches!(e, Error::Unsupported(_)) && e.to_string().contains("plugin:a"), "{e}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::penultimate::penultimate;
 use crate::backend::Session;
+use crate::config::FeaturesConfig;
 use crate::gradient::build::{self, GRADIENT_PREFIX};
 use crate::gradient::emit::{Facts, int};
 use crate::gradient::prune::prune;
@@ -31,23 +32,26 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// Cuts behind `layers`; none of them stands for the penultimate layer as a vector.
+    /// Cuts behind the layers of `config`; none of them stands for the penultimate layer as a vector.
     pub fn new(
         mut model: Model,
-        layers: &[String],
+        config: &FeaturesConfig,
         input: &ImageInput,
-        threads: Option<usize>,
         inferred: &mut Vec<String>,
     ) -> Result<Self> {
         let file = model.name().to_owned();
-        let pooled = layers.is_empty();
-        let names = if pooled { vec![penultimate(&model, &input.name)?] } else { layers.to_vec() };
+        let pooled = config.layers.is_empty();
+        let names = if pooled {
+            vec![penultimate(&model, &input.name, config.output.as_deref())?]
+        } else {
+            config.layers.clone()
+        };
         check_names(&model, &names)?;
         let graph = model.graph_mut();
         graph.output = names.iter().map(|n| value_info(n, data_type::FLOAT, None)).collect();
         graph.value_info.clear();
         prune(&mut model);
-        let mut facts = build::facts(&model, Some(&input.shape(1)[1..]), threads)?;
+        let mut facts = build::facts(&model, Some(&input.shape(1)[1..]), config.threads)?;
         let mut cut = Vec::new();
         for name in names {
             let mut layer = layer(&file, &facts, &input.name, name)?;

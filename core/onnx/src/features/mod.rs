@@ -56,7 +56,7 @@ impl OnnxFeatures {
         let mut inferred = Vec::new();
         let input = ImageInput::resolve(&model, &spec, &mut inferred)?;
         input.only_input(&model)?;
-        let cut = Cut::new(model, &config.layers, &input, config.threads, &mut inferred)?;
+        let cut = Cut::new(model, config, &input, &mut inferred)?;
         if input.size != size {
             inferred.push(format!("images are resized from {size:?} to {:?}", input.size));
         }

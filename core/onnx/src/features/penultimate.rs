@@ -3,6 +3,7 @@
 use crate::gradient::probe::dependent;
 use crate::gradient::prune::inputs;
 use crate::graph::Model;
+use crate::image_input::choose_port;
 use crate::proto::NodeProto;
 use crate::scores::find_ending;
 use shiftlens_api::{Error, Result};
@@ -29,26 +30,27 @@ const BETWEEN: &[&str] = &[
 /// The tensor that the last linear layer (Gemm, MatMul or a convolution) before the scores of a classifier takes.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a model with several outputs; [`Error::Unsupported`] where the scores come from something else
-/// than one linear layer, or that layer takes the image itself.
-pub fn penultimate(model: &Model, input: &str) -> Result<String> {
+/// [`Error::Invalid`] for a model with several outputs of which none, or one that does not exist, is named;
+/// [`Error::Unsupported`] where the scores come from something else than one linear layer, or that layer takes the image
+/// itself.
+pub fn penultimate(model: &Model, input: &str, output: Option<&str>) -> Result<String> {
     let file = model.name();
     let outputs = model.outputs();
-    let [output] = &outputs[..] else {
+    if output.is_none() && outputs.len() > 1 {
         let names: Vec<String> = outputs.iter().map(|o| format!("\"{}\"", o.name)).collect();
         return Err(Error::Invalid(format!(
-            "{file}: the model has {} outputs ({}), so it has no penultimate layer; name the wanted tensors in layers",
+            "{file}: the model has {} outputs ({}): name that of the scores in output, or the wanted tensors in layers",
             outputs.len(),
             names.join(", ")
         )));
-    };
+    }
+    let output = choose_port(&outputs, output, file, "output")?.name;
     let dependent = dependent(model, input);
-    let mut tensor = find_ending(model, &output.name).map_or(output.name.clone(), |e| e.logits);
+    let mut tensor = find_ending(model, &output).map_or(output.clone(), |e| e.logits);
     loop {
         let Some((_, node)) = model.producer(&tensor) else {
             return Err(Error::Unsupported(format!(
-                "{file}: no linear layer lies between the image and output \"{}\"; name the wanted tensors in layers",
-                output.name
+                "{file}: no linear layer lies between the image and output \"{output}\"; name the wanted tensors in layers"
             )));
         };
         let mut from = inputs(node).filter(|i| dependent.contains(i));

@@ -190,6 +190,11 @@ pub fn the_default_is_the_penultimate_layer() {
     let b = network([0, 1, 0, 0], "spatial");
     let oracle = Oracle { averaged: true, ..plain(&b, &["map6"], 1, (8, 8)) };
     compare(&folder, &b, FeaturesConfig::default(), &images([2, 1, 8, 8]), oracle);
+    // Of several outputs, the named one's.
+    let mut two = network([0, 1, 0, 0], "linear");
+    two.output("map4", None);
+    let config = FeaturesConfig { output: Some("y".into()), ..Default::default() };
+    compare(&folder, &two, config, &images([1, 1, 8, 8]), plain(&two, &["vector"], 1, (8, 8)));
     let path = folder.write("m.onnx", &b.bytes());
     let phi = OnnxFeatures::open(&FeaturesConfig { path, ..Default::default() }, 1, (8, 8)).unwrap();
     assert_eq!((phi.info().layers[0].name.as_str(), &phi.info().layers[0].shape[..]), ("map6", &[6][..]));
@@ -285,6 +290,8 @@ pub fn what_is_refused_is_named() {
     let mut two = network([0, 1, 0, 0], "linear");
     two.output("map6", None);
     let two = folder.write("two.onnx", &two.bytes());
+    let named = FeaturesConfig { path: two.clone(), output: Some("z".into()), ..config(&[]) };
+    cases.push((named, vec!["no output \"z\"", "\"y\""]));
     cases.push((FeaturesConfig { path: two, ..config(&[]) }, vec!["2 outputs", "\"map6\"", "layers"]));
     let mut exp = network([0, 1, 0, 0], "linear");
     exp.node("Exp", "logits", "e", &[]).proto.graph.as_mut().unwrap().output.clear();
