@@ -170,7 +170,7 @@ impl GeneratorManifest {
     pub(super) fn group(&self) -> usize {
         match &self.discriminator {
             DiscriminatorSection::StyleGan2(d) if d.mbstd_channels > 0 => {
-                d.mbstd_group.min(self.training.batch / self.training.accumulate.max(1))
+                d.mbstd_group.min(self.training.batch).max(1)
             }
             _ => 1,
         }
