@@ -7,6 +7,7 @@ mod model;
 pub mod net;
 pub mod ops;
 pub mod rng;
+pub mod sefa;
 pub mod synth;
 pub mod train;
 pub mod weights;
