@@ -26,6 +26,7 @@ mod inferno;
 mod maps;
 mod number;
 mod page;
+mod summary;
 mod table;
 mod view;
 mod writer;
