@@ -19,6 +19,8 @@ pub enum Noise<'a> {
     Random(&'a mut Rng),
     /// A map `[N, 1, r, r]` for each styled layer, from the lowest resolution on.
     Given(&'a [Tensor]),
+    /// A part of the noise of a batch of so many images: drawn for all, then picked from `[N, 1, H, W]`.
+    Picked(&'a mut Rng, usize, &'a dyn Fn(&Tensor) -> Result<Tensor>),
 }
 
 /// A styled layer of a block.
@@ -269,6 +271,10 @@ impl GeneratorNet {
                 };
                 given += 1;
                 layer.forward(x, style, &LayerNoise::Given(e))
+            }
+            Noise::Picked(rng, all, pick) => {
+                let e = pick(&rng.tensor(&[*all, 1, r, r], x.device())?)?;
+                layer.forward(x, style, &LayerNoise::Given(&e))
             }
         };
         let mut at = 0;
