@@ -39,6 +39,22 @@ fn an_imported_network_draws_pictures() {
     assert!(off.unwrap() <= 8, "half precision changes a pixel by {off:?}");
 }
 
+#[test]
+fn a_network_is_stored_in_half_and_still_draws() {
+    let folder = tempfile::tempdir().unwrap();
+    import(folder.path(), &checkpoint(), &[]).expect(0);
+    shiftlens(folder.path(), &["convert", "g.safetensors", "--half", "-o", "half.safetensors"])
+        .expect(0)
+        .says(&["half.safetensors: stylegan2-generator", "parameters in half precision"]);
+    let size = |name: &str| folder.path().join(name).metadata().unwrap().len();
+    assert!(size("half.safetensors") * 10 < size("g.safetensors") * 7);
+    shiftlens(folder.path(), &["generate", "half.safetensors", "--seeds", "0", "--out", "drawn"]).expect(0);
+    shiftlens(folder.path(), &["convert", "g.safetensors", "-o", "g.safetensors"])
+        .expect(2)
+        .says(&["written over"]);
+    shiftlens(folder.path(), &["convert", "nothing.safetensors", "-o", "x"]).expect(2).says(&["nothing"]);
+}
+
 /// A state dict of the StyleGAN2 crate's oracle: 8x8, two channels, two classes.
 fn two_classes(folder: &Path) -> String {
     let bytes =

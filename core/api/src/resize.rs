@@ -73,6 +73,33 @@ pub fn plane(data: &[f32], (h, w): (usize, usize), (oh, ow): (usize, usize), fil
     out
 }
 
+/// The adjoint of [`plane`]: from `[oh, ow]` back to `[h, w]`, such that `<plane(x), y> = <x, plane_adjoint(y)>` for all x
+/// and y. It carries a gradient through the resampling. The sizes are those of the resampling, in its order.
+pub fn plane_adjoint(
+    data: &[f32],
+    (h, w): (usize, usize),
+    (oh, ow): (usize, usize),
+    filter: Filter,
+) -> Vec<f32> {
+    let (ty, tx) = (taps(h, oh, filter), taps(w, ow, filter));
+    let mut rows = vec![0f64; h * ow];
+    for (y, (from, weights)) in ty.iter().enumerate() {
+        for (i, a) in weights.iter().enumerate() {
+            let row = &mut rows[(from + i) * ow..(from + i + 1) * ow];
+            row.iter_mut().zip(&data[y * ow..(y + 1) * ow]).for_each(|(r, d)| *r += a * f64::from(*d));
+        }
+    }
+    let mut out = vec![0f64; h * w];
+    for y in 0..h {
+        let row = &mut out[y * w..(y + 1) * w];
+        for (x, (from, weights)) in tx.iter().enumerate() {
+            let r = rows[y * ow + x];
+            weights.iter().zip(&mut row[*from..]).for_each(|(a, o)| *o += a * r);
+        }
+    }
+    out.into_iter().map(|v| v as f32).collect()
+}
+
 /// Resamples a batch to `(H, W)`; a batch that has the size already is returned as it is.
 ///
 /// # Errors
@@ -117,6 +144,26 @@ mod tests {
         }
         assert_eq!(plane(&[3.0], (1, 1), (2, 2), Filter::BilinearPlain), vec![3.0; 4]);
         assert_eq!(plane(&[1.0, 2.0], (1, 2), (1, 4), Filter::Nearest), vec![1.0, 1.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn the_adjoint_has_the_same_inner_products() {
+        let value = |i: usize| ((i * 7919 + 13) % 101) as f32 / 50.0 - 1.0;
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        for filter in [Filter::Bilinear, Filter::BilinearPlain, Filter::Nearest] {
+            for (from, to) in
+                [((5, 7), (9, 4)), ((8, 8), (3, 3)), ((3, 2), (7, 9)), ((1, 4), (5, 1)), ((6, 6), (6, 6))]
+            {
+                let x: Vec<f32> = (0..from.0 * from.1).map(value).collect();
+                let y: Vec<f32> = (0..to.0 * to.1).map(|i| value(3 * i + 5)).collect();
+                let (forward, back) = (plane(&x, from, to, filter), plane_adjoint(&y, from, to, filter));
+                let (a, b) = (dot(&forward, &y), dot(&x, &back));
+                assert!((a - b).abs() < 1e-5, "{filter:?} {from:?} {to:?}: {a} and {b}");
+                assert!(a.abs() > 1e-2, "{filter:?} {from:?} {to:?}: a product of 0 shows nothing");
+            }
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub enum Command {
     /// Import a network that another program trained
     #[command(subcommand)]
     Import(crate::import::Import),
+    /// Store a generator or an encoder in half precision, or in full
+    Convert(crate::convert::Convert),
     /// Draw pictures from a trained generator
     Generate(crate::generate::Generate),
 }

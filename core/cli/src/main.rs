@@ -5,6 +5,7 @@
 //! something that the manifest names cannot be used, in which case nothing was run.
 
 mod args;
+mod convert;
 mod failure;
 mod generate;
 mod grad;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Grad(a) => grad::grad(&a),
         Command::Train(a) => train::train(&a),
         Command::Import(a) => import::import(&a),
+        Command::Convert(a) => convert::convert(&a),
         Command::Generate(a) => generate::generate(&a),
     };
     match done {

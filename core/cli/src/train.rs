@@ -3,8 +3,12 @@
 use crate::failure::Failure;
 use crate::progress::Progress;
 use clap::{Args, Subcommand};
-use shiftlens_api::Error;
-use shiftlens_stylegan2::train::{EncoderManifest, GeneratorManifest, train_encoder, train_generator};
+use shiftlens_api::{Error, FeatureNetwork, Result};
+use shiftlens_engine::features::{self, FeatureSpec};
+use shiftlens_stylegan2::train::{
+    DiscriminatorSection, EncoderManifest, FeatureSection, GeneratorManifest, Parts, train_encoder,
+    train_generator_with,
+};
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -37,6 +41,23 @@ fn usage(e: Error) -> Failure {
     }
 }
 
+/// Opens a manifest's feature network for the training's images.
+fn open(section: &FeatureSection, channels: usize, resolution: usize) -> Result<Box<dyn FeatureNetwork>> {
+    let spec = serde_json::to_value(section).and_then(serde_json::from_value::<FeatureSpec>);
+    let spec = spec.map_err(|e| Error::Invalid(format!("features of {}: {e}", section.path.display())))?;
+    features::open(&spec, channels, (resolution, resolution))
+}
+
+/// φ of a projected discriminator.
+fn features_of(manifest: &GeneratorManifest) -> Result<Option<Box<dyn FeatureNetwork>>> {
+    match &manifest.discriminator {
+        DiscriminatorSection::StyleGan2(_) => Ok(None),
+        DiscriminatorSection::Projected(d) => {
+            open(&d.features, manifest.generator.channels, manifest.generator.resolution).map(Some)
+        }
+    }
+}
+
 /// Trains and prints what was reached as one JSON object.
 pub fn train(command: &Train) -> crate::Done {
     let progress = Progress::new();
@@ -46,14 +67,19 @@ pub fn train(command: &Train) -> crate::Done {
             if let Some(out) = &o.out {
                 manifest.output.folder.clone_from(out);
             }
-            train_generator(&manifest, o.stop_after, &progress).map(serde_json::to_value)
+            let features = features_of(&manifest).map_err(usage)?;
+            let parts = Parts { features, stop_after: o.stop_after };
+            train_generator_with(&manifest, parts, &progress).map(serde_json::to_value)
         }
         Train::Encoder(o) => {
             let mut manifest = EncoderManifest::read(&o.manifest).map_err(usage)?;
             if let Some(out) = &o.out {
                 manifest.output.folder.clone_from(out);
             }
-            train_encoder(&manifest, o.stop_after, &progress).map(serde_json::to_value)
+            let e = &manifest.encoder;
+            let networks = manifest.features.iter().map(|f| open(&f.network(), e.channels, e.resolution));
+            let networks = networks.collect::<Result<_>>().map_err(usage)?;
+            train_encoder(&manifest, networks, o.stop_after, &progress).map(serde_json::to_value)
         }
     };
     progress.finish();

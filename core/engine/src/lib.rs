@@ -6,12 +6,13 @@
 //!
 //! * [`manifest`]: TOML to [`Study`], every mistake at its place.
 //! * [`registry`]: from kind to component; [`plugin`]: the same from shared libraries.
-//! * [`data`]: which images, and reading them.
+//! * [`data`]: which images, and reading them. [`features`]: networks that measures and losses look through.
 //! * [`direction`]: α, fitted and audited. [`latent_shift`]: the explanation along it.
 //! * [`mod@run`]: the pipeline, its folder, resuming. [`metrics`]: figures of merit.
 
 pub mod data;
 pub mod direction;
+pub mod features;
 pub mod latent_shift;
 pub mod manifest;
 pub mod metrics;

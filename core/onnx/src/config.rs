@@ -90,6 +90,30 @@ pub struct GeneratorConfig {
     pub batch: Option<usize>,
 }
 
+/// A feature network φ as an ONNX file: images to the activations of some layers.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FeaturesConfig {
+    /// The `.onnx` file.
+    pub path: PathBuf,
+    /// Pin: the file's sha256 in hexadecimal, checked before loading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Tensors to answer, maps `[N, K, h, w]` or vectors `[N, K]`. Where it is left out: the penultimate layer, which is
+    /// what the last linear layer before the scores takes, as a vector (of a map, the mean of each channel).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+    /// What the model wants to be fed. `size` is for models that leave it open and want another than the images have.
+    #[serde(default)]
+    pub input: InputSpec,
+    /// By how much images are enlarged before a model that leaves its size open sees them; 1 where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upsample: Option<usize>,
+    /// Threads of one run; all cores where it is left out. The embedded backend takes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+}
+
 /// Axis order of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -179,11 +179,18 @@ impl ImageInput {
     /// None for images that passed [`Images::new`] and `n >= x.len() > 0`.
     pub fn prepare(&self, x: &Images, n: usize) -> Result<Vec<f32>> {
         let x = resize::images(&x.with_channels(self.channels)?, self.size, self.filter)?;
+        Ok(self.normalise(x.as_slice(), n))
+    }
+
+    /// The input array for values `[N, C, H, W]` of the input's own size and channels, which may lie outside [0, 1]; padded
+    /// with copies of the last image to `n` images.
+    pub(crate) fn normalise(&self, x: &[f32], n: usize) -> Vec<f32> {
         let plane = self.size.0 * self.size.1;
         let c = self.channels;
         let mut out = Vec::with_capacity(n * c * plane);
+        let last = (x.len() / (c * plane)).saturating_sub(1);
         for i in 0..n {
-            let image = x.image(i.min(x.len() - 1));
+            let image = &x[i.min(last) * c * plane..][..c * plane];
             let value = |k: usize, p: usize| (image[k * plane + p] * self.scale - self.mean[k]) / self.std[k];
             match self.layout {
                 Layout::Nchw => {
@@ -194,7 +201,7 @@ impl ImageInput {
                 }
             }
         }
-        Ok(out)
+        out
     }
 
     /// d/d(input array) to d/d(image value in [0, 1]), `[N, C, H, W]`: the chain rule through scale, std and layout.
@@ -215,6 +222,28 @@ impl ImageInput {
         }
         out
     }
+}
+
+/// Height and width of a model's image input, where it declares them.
+///
+/// # Errors
+/// [`Error::Invalid`] if input or layout cannot be told, [`Error::Unsupported`] for an input that is no batch of images.
+pub(crate) fn declared_size(model: &Model, spec: &InputSpec) -> Result<[Option<usize>; 2]> {
+    let port = choose_port(&model.inputs(), spec.name.as_deref(), model.name(), "input")?;
+    let Some(dims) = port.dims else { return Ok([None, None]) };
+    if dims.len() != 4 {
+        return Err(Error::Unsupported(format!(
+            "{}: input \"{}\" has shape {}, expected a batch of images, [N, C, H, W] or [N, H, W, C]",
+            model.name(),
+            port.name,
+            show_dims(&dims)
+        )));
+    }
+    let axes = match resolve_layout(model, spec, &port.name, &dims, &mut Vec::new())? {
+        Layout::Nchw => [2, 3],
+        Layout::Nhwc => [1, 2],
+    };
+    Ok(axes.map(|a| dims[a].fixed()))
 }
 
 /// The port called `name`, or the only one.

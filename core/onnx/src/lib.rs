@@ -5,6 +5,7 @@
 //! * [`OnnxPredictor`]: the classifier that is explained, with exact gradients of its scores with respect to any of its
 //!   layers and to the image ([`gradient`]);
 //! * [`OnnxGenerator`] and [`OnnxEncoder`]: a generator and an encoder from files;
+//! * [`OnnxFeatures`]: activations of any layers, and their exact pullback to the image;
 //! * [`graph`]: reading and editing models, [`proto`]: the file format;
 //! * [`backend`]: ONNX Runtime where its library is found, else the embedded tract.
 //!
@@ -57,6 +58,7 @@ pub mod config;
 pub mod constant;
 mod embedded;
 mod encoder;
+mod features;
 mod generator;
 pub mod gradient;
 pub mod graph;
@@ -67,8 +69,10 @@ pub mod scores;
 
 pub use backend::{Choice, backend_name, backend_notes};
 pub use config::{
-    Activation, EncoderConfig, GeneratorConfig, InputSpec, Layout, OutputSpec, PredictorConfig,
+    Activation, EncoderConfig, FeaturesConfig, GeneratorConfig, InputSpec, Layout, OutputSpec,
+    PredictorConfig,
 };
 pub use encoder::OnnxEncoder;
+pub use features::OnnxFeatures;
 pub use generator::{OnnxGenerator, standard_normal};
 pub use predictor::OnnxPredictor;

@@ -210,7 +210,7 @@ fn steps(rounds: usize, images: u64) -> Outcome {
     let generator = folder.join("fast/generator.safetensors");
     sessions("encoder, batch 16", size, |name, images| {
         let manifest = encoder_manifest(folder, &format!("encoder-{name}"), &generator)?;
-        Ok(train_encoder(&manifest, Some(images), &Silent)?.seconds)
+        Ok(train_encoder(&manifest, Vec::new(), Some(images), &Silent)?.seconds)
     })
 }
 

@@ -12,6 +12,8 @@ use std::path::Path;
 
 /// Key of the metadata under which a file says what network it holds.
 pub(crate) const KEY: &str = "shiftlens";
+const GENERATOR: &str = "stylegan2-generator";
+const ENCODER: &str = "stylegan2-encoder";
 
 /// The mean of w over `n` codes drawn with seed 0, `[D]`; over all classes, if there are any.
 ///
@@ -80,29 +82,103 @@ fn save<C: Serialize>(
         stored.push((name.clone(), t.map_err(|e| fail(&e))?));
     }
     stored.sort_by(|a, b| a.0.cmp(&b.0));
+    write(path, stored, metadata)
+}
+
+/// Writes beside the file and renames, so that it is whole or not there.
+fn write(path: &Path, stored: Vec<(String, Tensor)>, metadata: HashMap<String, String>) -> Result<()> {
     let temporary = path.with_extension("partial");
-    safetensors::serialize_to_file(stored, Some(metadata), &temporary).map_err(|e| fail(&e))?;
+    safetensors::serialize_to_file(stored, Some(metadata), &temporary)
+        .map_err(|e| Error::component("network file", format!("{}: {e}", path.display())))?;
     std::fs::rename(&temporary, path).map_err(|e| Error::io(path, e))
 }
 
-fn load<C: DeserializeOwned>(path: &Path, kind: &str) -> Result<(C, HashMap<String, Tensor>)> {
+/// Refuses what rounds to more than the largest f16, 65504: it would be infinite.
+///
+/// # Errors
+/// [`Error::Unsupported`], naming the tensor.
+pub(crate) fn check_half<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> Result<()> {
+    for (name, t) in tensors {
+        let largest = || t.to_dtype(DType::F32)?.abs()?.max_all()?.to_scalar::<f32>();
+        let largest = if t.elem_count() == 0 { Ok(0.0) } else { largest() };
+        let v = largest.map_err(|e| Error::component("network file", e))?;
+        if v >= 65520.0 {
+            return Err(Error::Unsupported(format!("tensor `{name}`: {v} is too large for half precision")));
+        }
+    }
+    Ok(())
+}
+
+/// What [`convert`] has written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Converted {
+    /// `stylegan2-generator` or `stylegan2-encoder`.
+    pub kind: String,
+    /// Numbers in all tensors.
+    pub parameters: usize,
+}
+
+/// Writes a network's file again, in half precision (F16) or in F32: every reader takes either and computes in f32. All that
+/// the file says of itself is kept.
+///
+/// # Errors
+/// If the file cannot be read or holds no network, `out` is the file itself, or a number is too large for F16.
+pub fn convert(path: &Path, out: &Path, half: bool) -> Result<Converted> {
+    let dtype = if half { DType::F16 } else { DType::F32 };
+    let same = path.canonicalize().ok().is_some_and(|p| out.canonicalize().ok() == Some(p));
+    if same {
+        return Err(Error::Invalid(format!("{}: the file itself would be written over", out.display())));
+    }
+    let (metadata, json, tensors) = read(path)?;
+    let kind = json["kind"].as_str().unwrap_or_default().to_owned();
+    if ![GENERATOR, ENCODER].contains(&kind.as_str()) {
+        return Err(Error::Invalid(format!(
+            "{}: a network of kind {}, expected \"{GENERATOR}\" or \"{ENCODER}\"",
+            path.display(),
+            json["kind"]
+        )));
+    }
+    if half {
+        check_half(&tensors)?;
+    }
+    let parameters = tensors.values().map(Tensor::elem_count).sum();
+    let mut stored = Vec::with_capacity(tensors.len());
+    for (name, t) in tensors {
+        let t = t.to_dtype(dtype).map_err(|e| Error::component("network file", e))?;
+        stored.push((name, t));
+    }
+    stored.sort_by(|a, b| a.0.cmp(&b.0));
+    write(out, stored, metadata)?;
+    Ok(Converted { kind, parameters })
+}
+
+type Parts = (HashMap<String, String>, serde_json::Value, HashMap<String, Tensor>);
+
+/// A file's metadata, what it says of its network, and its tensors.
+fn read(path: &Path) -> Result<Parts> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let invalid = |e: &dyn std::fmt::Display| Error::Invalid(format!("{}: {e}", path.display()));
-    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes)
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
         .map_err(|e| invalid(&format!("not a safetensors file: {e}")))?;
-    let text = metadata.metadata().as_ref().and_then(|m| m.get(KEY).cloned());
-    let text = text.ok_or_else(|| {
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let text = metadata.get(KEY).ok_or_else(|| {
         invalid(
             &"the file's metadata does not say what network it is; expected one written by \
               `shiftlens train` or `shiftlens import`",
         )
     })?;
-    let mut json: serde_json::Value = serde_json::from_str(&text).map_err(|e| invalid(&e))?;
+    let json = serde_json::from_str(text).map_err(|e| invalid(&e))?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| invalid(&e))?;
+    Ok((metadata, json, tensors))
+}
+
+fn load<C: DeserializeOwned>(path: &Path, kind: &str) -> Result<(C, HashMap<String, Tensor>)> {
+    let invalid = |e: &dyn std::fmt::Display| Error::Invalid(format!("{}: {e}", path.display()));
+    let (_, mut json, tensors) = read(path)?;
     if json["kind"] != kind {
         return Err(invalid(&format!("expected a network of kind \"{kind}\", found {}", json["kind"])));
     }
     let config = serde_json::from_value(json["config"].take()).map_err(|e| invalid(&e))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| invalid(&e))?;
     Ok((config, tensors))
 }
 
@@ -116,7 +192,7 @@ pub fn save_generator(
     tensors: &HashMap<String, Tensor>,
     dtype: DType,
 ) -> Result<()> {
-    save(path, "stylegan2-generator", config, tensors, dtype, None)
+    save(path, GENERATOR, config, tensors, dtype, None)
 }
 
 /// Writes a generator that another program trained, with a record of where it came from.
@@ -130,7 +206,7 @@ pub(crate) fn save_imported(
     dtype: DType,
     origin: &serde_json::Value,
 ) -> Result<()> {
-    save(path, "stylegan2-generator", config, tensors, dtype, Some(origin))
+    save(path, GENERATOR, config, tensors, dtype, Some(origin))
 }
 
 /// Reads a generator.
@@ -138,7 +214,7 @@ pub(crate) fn save_imported(
 /// # Errors
 /// If the file cannot be read or holds something else.
 pub fn load_generator(path: &Path) -> Result<(GeneratorConfig, HashMap<String, Tensor>)> {
-    load(path, "stylegan2-generator")
+    load(path, GENERATOR)
 }
 
 /// Writes an encoder.
@@ -151,7 +227,7 @@ pub fn save_encoder(
     tensors: &HashMap<String, Tensor>,
     dtype: DType,
 ) -> Result<()> {
-    save(path, "stylegan2-encoder", config, tensors, dtype, None)
+    save(path, ENCODER, config, tensors, dtype, None)
 }
 
 /// Reads an encoder.
@@ -159,7 +235,7 @@ pub fn save_encoder(
 /// # Errors
 /// If the file cannot be read or holds something else.
 pub fn load_encoder(path: &Path) -> Result<(EncoderConfig, HashMap<String, Tensor>)> {
-    load(path, "stylegan2-encoder")
+    load(path, ENCODER)
 }
 
 /// sha256 of a file, in hexadecimal.

@@ -6,6 +6,9 @@ pub mod kernels;
 mod model;
 pub mod net;
 pub mod ops;
+pub mod perceptual;
+pub mod prior;
+mod projection;
 pub mod rng;
 pub mod sefa;
 pub mod synth;
@@ -14,6 +17,9 @@ pub mod weights;
 
 pub use model::{GeneratorOptions, NoiseMode, StyleGan2Encoder, StyleGan2Generator, open_device};
 pub use ops::Precision;
+pub use projection::{
+    NoiseInputs, Projection, ProjectionEncoder, ProjectionParams, ProjectionReport, autocorrelation,
+};
 
 /// Makes candle follow gradients through backward passes (see [`ops`]). Call it first thing in `main`, before other
 /// threads start: candle reads the setting once per thread.

@@ -2,7 +2,8 @@
 
 use crate::file;
 use crate::kernels::Isa;
-use crate::net::{EncoderNet, GeneratorConfig, GeneratorNet, Noise};
+use crate::kernels::conv::fast;
+use crate::net::{EncoderConfig, EncoderNet, GeneratorConfig, GeneratorNet, Noise};
 use crate::ops::{Precision, with_precision};
 use crate::rng::Rng;
 use crate::synth::{Synthesis, SynthesisOptions};
@@ -323,9 +324,6 @@ impl StyleGan2Generator {
 pub struct StyleGan2Encoder {
     net: EncoderNet,
     device: Device,
-    resolution: usize,
-    channels: usize,
-    w_dim: usize,
     name: String,
     precision: Precision,
 }
@@ -340,8 +338,7 @@ impl StyleGan2Encoder {
         let (config, tensors) = file::load_encoder(path)?;
         let invalid = |e: candle_core::Error| Error::Invalid(format!("{}: {e}", path.display()));
         let net = EncoderNet::new(&config, &Weights::frozen(tensors, &device)).map_err(invalid)?;
-        let (resolution, channels, w_dim) = (config.resolution, config.channels, config.w_dim);
-        Ok(Self { net, device, resolution, channels, w_dim, name, precision: Precision::F32 })
+        Ok(Self { net, device, name, precision: Precision::F32 })
     }
 
     /// The same with convolutions in precision `p`, which is f32 otherwise.
@@ -357,21 +354,27 @@ impl StyleGan2Encoder {
         backend(&self.name, &self.device, self.precision)
     }
 
+    /// Sizes of the network.
+    pub fn config(&self) -> &EncoderConfig {
+        self.net.config()
+    }
+
     /// D, size of w.
     pub fn latent_dim(&self) -> usize {
-        self.w_dim
+        self.config().w_dim
     }
 }
 
 impl Encoder for StyleGan2Encoder {
     fn encode(&mut self, x: &Images) -> Result<LatentCodes> {
-        let side = self.resolution;
-        let x = resize::images(&x.with_channels(self.channels)?, (side, side), Filter::Bilinear)?;
+        let config = self.config();
+        let (side, rows, d) = (config.resolution, config.rows(), config.w_dim);
+        let x = resize::images(&x.with_channels(config.channels)?, (side, side), Filter::Bilinear)?;
         let data = batches(x.len(), |from, to| {
             let part = x.slice(from, to);
             let t = Tensor::from_slice(part.as_slice(), part.shape().as_slice(), &self.device)?;
-            with_precision(self.precision, || self.net.forward(&t.affine(2.0, -1.0)?))
+            fast(|| with_precision(self.precision, || self.net.forward(&t.affine(2.0, -1.0)?)))
         })?;
-        LatentCodes::new([x.len(), 1, self.w_dim], data)
+        LatentCodes::new([x.len(), rows, d], data)
     }
 }

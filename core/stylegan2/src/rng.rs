@@ -52,6 +52,14 @@ impl Rng {
         }
         Tensor::randn(0f32, 1f32, shape, device)
     }
+    /// A number from 0 up to 1, without 1.
+    pub fn uniform(&mut self) -> f64 {
+        self.chacha.random()
+    }
+    /// A seed for another stream.
+    pub fn seed(&mut self) -> u64 {
+        self.chacha.random()
+    }
     /// An index below `n`.
     pub fn below(&mut self, n: usize) -> usize {
         self.chacha.random_range(0..n)

@@ -375,7 +375,13 @@ fn both_trainers_run_on_the_composed_operations() {
         losses(&folder.join(out))
     };
     let encoder = |out: &str| {
-        train_encoder(&EncoderManifest::read(&write(folder, ENCODE, out)).unwrap(), None, &Silent).unwrap();
+        train_encoder(
+            &EncoderManifest::read(&write(folder, ENCODE, out)).unwrap(),
+            Vec::new(),
+            None,
+            &Silent,
+        )
+        .unwrap();
         losses(&folder.join(out))
     };
     let both = [

@@ -140,7 +140,7 @@ samples-every = 4000
     );
     let path = folder.path().join("encoder.toml");
     std::fs::write(&path, text).unwrap();
-    let report = train_encoder(&EncoderManifest::read(&path).unwrap(), None, &Silent).unwrap();
+    let report = train_encoder(&EncoderManifest::read(&path).unwrap(), Vec::new(), None, &Silent).unwrap();
     println!("{report:?}");
     // A constant answer would have R2 0, and miss every disc.
     assert!(report.latent_r2 > 0.15 && report.synthetic_rmse < 0.1, "{report:?}");
@@ -211,7 +211,8 @@ samples-every = 320
         folder.path().join("encoder")
     );
     std::fs::write(&manifest, text).unwrap();
-    let report = train_encoder(&EncoderManifest::read(&manifest).unwrap(), None, &Silent).unwrap();
+    let report =
+        train_encoder(&EncoderManifest::read(&manifest).unwrap(), Vec::new(), None, &Silent).unwrap();
     assert!(report.latent_r2.is_finite() && report.synthetic_rmse.is_finite(), "{report:?}");
     let mut e = StyleGan2Encoder::load(&report.file, "cpu").unwrap();
     let options = GeneratorOptions { class: Some(2), ..Default::default() };

@@ -256,10 +256,11 @@ fn prepared<'a>(p: &'a mut OnnxPredictor, key: &Key) -> Result<&'a mut Prepared>
     Ok(session)
 }
 
-/// How many of `left` images to take at once, and the batch that the graph must be made for.
-fn batch(p: &OnnxPredictor, left: usize, largest: usize) -> Result<(usize, Option<usize>)> {
+/// How many of `left` images to take at once, and the batch that the graph must be made for. `declared`: the batch that the
+/// model is fixed to.
+pub(crate) fn batch(declared: Option<usize>, left: usize, largest: usize) -> Result<(usize, Option<usize>)> {
     let take = left.min(largest);
-    Ok(match p.input.batch {
+    Ok(match declared {
         Some(n) => (left.min(n), Some(n)),
         None if is_native()? => (take, None),
         // Few graphs serve all batch sizes if batches are cut into powers of two.
@@ -279,7 +280,7 @@ pub(crate) fn gradients(
     let mut out = Collected::default();
     let mut from = 0;
     while from < x.len() {
-        let (take, fixed) = batch(p, x.len() - from, largest)?;
+        let (take, fixed) = batch(p.input.batch, x.len() - from, largest)?;
         let key = Key {
             task: Task::Gradients {
                 layers: layers.clone(),
@@ -401,7 +402,7 @@ pub(crate) fn scores_with(
     let mut out = Vec::with_capacity(rows);
     while out.len() < rows {
         let from = out.len();
-        let (take, fixed) = batch(p, rows - from, LARGEST_BATCH)?;
+        let (take, fixed) = batch(p.input.batch, rows - from, LARGEST_BATCH)?;
         let key = Key {
             task: Task::Rest(layer.clone()),
             probability: score == ScoreKind::Probability,

@@ -291,7 +291,7 @@ fn training(report: &mut Report, device: &str) -> Done {
         train_generator(&g, None, &Silent)?;
         let mut e = EncoderManifest::read(&write(ENCODE, &format!("e-{out}"))?)?;
         e.output.folder = folder.join(&e.output.folder);
-        train_encoder(&e, None, &Silent)?;
+        train_encoder(&e, Vec::new(), None, &Silent)?;
         let mut all = losses(&g.output.folder)?;
         all.extend(losses(&e.output.folder)?);
         Ok(all)

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use shiftlens_stylegan2::net::{
     Architecture, Discriminator, DiscriminatorConfig, EncoderConfig, EncoderNet, GeneratorConfig,
-    GeneratorNet,
+    GeneratorNet, Space,
 };
 use shiftlens_stylegan2::rng::Rng;
 use shiftlens_stylegan2::weights::Weights;
@@ -60,6 +60,10 @@ impl Sizes {
             w_dim: self.dim,
             channel_base: self.base,
             channel_max: self.max,
+            space: Space::WPlus,
+            blocks: 1,
+            context: true,
+            head: None,
         }
     }
 }

@@ -257,16 +257,7 @@ impl Imported {
     /// If the file cannot be written, or a number is too large for half precision.
     pub fn save(&self, path: &Path, half: bool) -> Result<()> {
         if half {
-            for (name, t) in &self.tensors {
-                let fail = |e| Error::component("network file", e);
-                let values = t.flatten_all().and_then(|t| t.to_vec1::<f32>()).map_err(fail)?;
-                // What rounds to more than the largest f16, 65504, is infinite.
-                if let Some(v) = values.iter().find(|v| v.abs() >= 65520.0) {
-                    return Err(Error::Unsupported(format!(
-                        "tensor `{name}`: {v} is too large for half precision"
-                    )));
-                }
-            }
+            file::check_half(&self.tensors)?;
         }
         let origin = serde_json::json!({
             "source": self.source,

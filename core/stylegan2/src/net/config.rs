@@ -13,6 +13,11 @@ fn resolutions(resolution: usize) -> Vec<usize> {
     (2..=resolution.ilog2()).map(|e| 1 << e).collect()
 }
 
+/// Style inputs of a generator: two per resolution.
+fn num_ws(resolution: usize) -> usize {
+    2 * resolution.ilog2() as usize - 2
+}
+
 fn check_resolution(resolution: usize) -> Result<()> {
     if !(8..=1024).contains(&resolution) || !resolution.is_power_of_two() {
         bail!("resolution {resolution}: expected a power of two from 8 to 1024");
@@ -171,7 +176,7 @@ impl GeneratorConfig {
     }
     /// L, the number of style inputs: two per resolution.
     pub fn num_ws(&self) -> usize {
-        2 * self.resolution.ilog2() as usize - 2
+        num_ws(self.resolution)
     }
 }
 
@@ -253,6 +258,36 @@ impl DiscriminatorConfig {
     }
 }
 
+/// The space of codes that an encoder answers in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Space {
+    /// W: one code for all style inputs.
+    #[default]
+    #[serde(rename = "w")]
+    W,
+    /// W+: a code for each style input (Abdal et al. 2019, arXiv 1904.03189).
+    #[serde(rename = "w+")]
+    WPlus,
+}
+
+impl Space {
+    fn is_w(&self) -> bool {
+        *self == Self::W
+    }
+    /// Rows of a code, for a generator of `num_ws` style inputs.
+    pub fn rows(self, num_ws: usize) -> usize {
+        match self {
+            Self::W => 1,
+            Self::WPlus => num_ws,
+        }
+    }
+}
+
+// serde hands over a reference
+fn is_false(b: &bool) -> bool {
+    !*b
+}
+
 /// Sizes of an encoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -267,10 +302,41 @@ pub struct EncoderConfig {
     pub channel_base: usize,
     /// but no more than this.
     pub channel_max: usize,
+    /// Where the codes live, `w` or `w+`.
+    #[serde(default, skip_serializing_if = "Space::is_w")]
+    pub space: Space,
+    /// Residual blocks that keep the size, at each resolution below the images'.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub blocks: usize,
+    /// The head also reads the mean over all places of every resolution's features.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub context: bool,
+    /// Units of the head's hidden layer; by default the feature maps at 4x4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<usize>,
 }
 
 impl EncoderConfig {
-    /// The residual trunk is that of a discriminator without minibatch statistics.
+    /// Refuses sizes that make no network.
+    ///
+    /// # Errors
+    /// The message names the size.
+    pub fn check(&self) -> Result<()> {
+        self.trunk().check()?;
+        if self.w_dim == 0 || self.head == Some(0) {
+            bail!("w-dim and head: expected at least 1");
+        }
+        Ok(())
+    }
+    /// L, the number of style inputs of a generator of this resolution.
+    pub fn num_ws(&self) -> usize {
+        num_ws(self.resolution)
+    }
+    /// Rows of a code: 1 in W, L in W+.
+    pub fn rows(&self) -> usize {
+        self.space.rows(self.num_ws())
+    }
+    /// The halving blocks are those of a residual discriminator without minibatch statistics.
     pub(super) fn trunk(&self) -> DiscriminatorConfig {
         DiscriminatorConfig {
             resolution: self.resolution,

@@ -10,7 +10,7 @@ use candle_core::{Result, Tensor};
 use std::f32::consts::FRAC_1_SQRT_2;
 
 /// A block: features and, where it reads one, the image, to features of half the resolution.
-struct Block {
+pub(super) struct Block {
     resolution: usize,
     from_image: Option<Conv>,
     conv0: Conv,
@@ -31,7 +31,7 @@ fn from_image(
 }
 
 impl Block {
-    fn new(config: &DiscriminatorConfig, w: &Weights, r: usize) -> Result<Self> {
+    pub(super) fn new(config: &DiscriminatorConfig, w: &Weights, r: usize) -> Result<Self> {
         let (inputs, outputs, clamp) = (config.width(r), config.width(r / 2), config.conv_clamp);
         let residual = config.architecture == Architecture::Resnet;
         let first = Activation::leaky(1.0).clamped(clamp);
@@ -55,7 +55,7 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: Option<Tensor>, image: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: Option<Tensor>, image: &Tensor) -> Result<Tensor> {
         let read = self.from_image.as_ref().map(|c| c.forward(image)).transpose()?;
         let x = match (x, read) {
             (Some(x), Some(read)) => (x + read)?,
@@ -70,8 +70,8 @@ impl Block {
     }
 }
 
-/// The trunk that the discriminator and the encoder share: image to `[N, outputs]`.
-pub struct Trunk {
+/// All before the comparison with a class: image to `[N, outputs]`.
+struct Trunk {
     config: DiscriminatorConfig,
     blocks: Vec<Block>,
     /// At 4x4, with input skips.
@@ -82,7 +82,7 @@ pub struct Trunk {
 }
 
 impl Trunk {
-    pub fn new(config: &DiscriminatorConfig, outputs: usize, weights: &Weights) -> Result<Self> {
+    fn new(config: &DiscriminatorConfig, outputs: usize, weights: &Weights) -> Result<Self> {
         config.check()?;
         let clamp = config.conv_clamp;
         let leaky = Activation::leaky(1.0).clamped(clamp);
@@ -106,7 +106,23 @@ impl Trunk {
         })
     }
 
-    pub fn forward(&self, images: &Tensor, mut see: impl FnMut(&str, &Tensor)) -> Result<Tensor> {
+    fn forward(&self, images: &Tensor, mut see: impl FnMut(&str, &Tensor)) -> Result<Tensor> {
+        let (mut x, image) = self.blocks(images, &mut see)?;
+        if let Some(read) = &self.from_image {
+            x = (x + read.forward(&image)?)?;
+        }
+        if self.config.mbstd_channels > 0 {
+            x = minibatch_std(&x, self.config.mbstd_group, self.config.mbstd_channels)?;
+            see("b4.mbstd", &x);
+        }
+        let x = self.conv.forward(&x)?.flatten_from(1)?;
+        self.out.forward(&self.fc.forward(&x)?)
+    }
+}
+
+impl Trunk {
+    /// The last block's features, and the image as the layer at 4x4 reads it.
+    fn blocks(&self, images: &Tensor, see: &mut dyn FnMut(&str, &Tensor)) -> Result<(Tensor, Tensor)> {
         let (c, r) = (self.config.channels, self.config.resolution);
         if images.dims().get(1..) != Some(&[c, r, r]) {
             candle_core::bail!("images {:?}: expected [N, {c}, {r}, {r}]", images.dims());
@@ -121,16 +137,10 @@ impl Trunk {
                 image = downsample(&image)?;
             }
         }
-        let Some(mut x) = x else { candle_core::bail!("a discriminator without blocks") };
-        if let Some(read) = &self.from_image {
-            x = (x + read.forward(&image)?)?;
+        match x {
+            Some(x) => Ok((x, image)),
+            None => candle_core::bail!("a discriminator without blocks"),
         }
-        if self.config.mbstd_channels > 0 {
-            x = minibatch_std(&x, self.config.mbstd_group, self.config.mbstd_channels)?;
-            see("b4.mbstd", &x);
-        }
-        let x = self.conv.forward(&x)?.flatten_from(1)?;
-        self.out.forward(&self.fc.forward(&x)?)
     }
 }
 
@@ -200,6 +210,17 @@ impl Discriminator {
     /// If the shape does not fit.
     pub fn trace(&self, images: &Tensor, see: impl FnMut(&str, &Tensor)) -> Result<Tensor> {
         self.run(images, None, see)
+    }
+
+    /// Features `[N, K, r, r]` after every block, from the largest resolution down: of each image by itself, before
+    /// minibatch statistics.
+    ///
+    /// # Errors
+    /// If the shape does not fit.
+    pub fn blocks(&self, images: &Tensor) -> Result<Vec<Tensor>> {
+        let mut features = Vec::new();
+        self.trunk.blocks(images, &mut |_, t| features.push(t.clone()))?;
+        Ok(features)
     }
 
     fn run(

@@ -17,6 +17,10 @@ pub enum Noise<'a> {
     Constant,
     /// Fresh for every image, for training.
     Random(&'a mut Rng),
+    /// A map `[N, 1, r, r]` for each styled layer, from the lowest resolution on.
+    Given(&'a [Tensor]),
+    /// A part of the noise of a batch of so many images: drawn for all, then picked from `[N, 1, H, W]`.
+    Picked(&'a mut Rng, usize, &'a dyn Fn(&Tensor) -> Result<Tensor>),
 }
 
 /// A styled layer of a block.
@@ -253,11 +257,23 @@ impl GeneratorNet {
         let (c, h, w) = self.constant.dims3()?;
         let mut x = self.constant.broadcast_as((n, c, h, w))?.contiguous()?;
         let mut image: Option<Tensor> = None;
+        let mut given = 0;
         let mut styled = |layer: &StyledConv, x: &Tensor, style: &Tensor, r: usize| match &mut noise {
             Noise::Zero => layer.forward(x, style, &LayerNoise::Zero),
             Noise::Constant => layer.forward(x, style, &LayerNoise::Constant),
             Noise::Random(rng) => {
                 let e = rng.tensor(&[n, 1, r, r], x.device())?;
+                layer.forward(x, style, &LayerNoise::Given(&e))
+            }
+            Noise::Given(maps) => {
+                let Some(e) = maps.get(given) else {
+                    candle_core::bail!("{} noise maps: expected one for each styled layer", maps.len())
+                };
+                given += 1;
+                layer.forward(x, style, &LayerNoise::Given(e))
+            }
+            Noise::Picked(rng, all, pick) => {
+                let e = pick(&rng.tensor(&[*all, 1, r, r], x.device())?)?;
                 layer.forward(x, style, &LayerNoise::Given(&e))
             }
         };

@@ -31,6 +31,16 @@ impl Linear {
             act,
         })
     }
+    /// A linear layer that answers 0 until it is trained.
+    pub fn zero(w: &Weights, (inputs, outputs): (usize, usize)) -> Result<Self> {
+        let zero = Init::Constant(0.0);
+        Ok(Self {
+            weight: w.get("weight", &[outputs, inputs], zero, Role::Parameter)?,
+            bias: w.get("bias", &[outputs], zero, Role::Parameter)?,
+            multiplier: 1.0,
+            act: Activation::linear(),
+        })
+    }
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let gain = self.multiplier / (self.weight.dim(1)? as f64).sqrt();
         let y = x.matmul(&(self.weight.t()? * gain)?)?;

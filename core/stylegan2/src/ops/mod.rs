@@ -67,7 +67,7 @@ fn is_first_order() -> bool {
 }
 
 /// The tensor as a backward pass should see it.
-fn seen(t: &Tensor) -> Tensor {
+pub(crate) fn seen(t: &Tensor) -> Tensor {
     if is_first_order() { t.detach() } else { t.clone() }
 }
 

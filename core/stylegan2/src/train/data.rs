@@ -1,13 +1,62 @@
 //! Training images, kept in memory as bytes.
 
-use super::DataSection;
+use super::manifest::resolve;
 use crate::rng::Rng;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use shiftlens_api::resize::{self, Filter};
 use shiftlens_api::{Error, Images, Result};
 use std::path::{Path, PathBuf};
+
+/// Where the images are.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DataSection {
+    /// Folders, searched recursively for PNG and JPEG files, and CSV files with a column `path`. Relative to the manifest.
+    pub images: Vec<PathBuf>,
+    /// Folder that the paths in CSV files are relative to; without it each file's own. Relative to the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
+    /// Side in pixels of the centred square that is cut out before resizing; without it the largest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<usize>,
+    /// Also learn mirrored images.
+    #[serde(default)]
+    pub flip: bool,
+    /// Also learn all eight orientations of an image, turned by quarters and mirrored.
+    #[serde(default)]
+    pub rotate: bool,
+}
+
+impl DataSection {
+    /// Makes paths that are relative to the manifest relative to the working directory.
+    pub(super) fn resolve(&mut self, manifest: &Path) {
+        self.images.iter_mut().chain(&mut self.root).for_each(|p| resolve(manifest, p));
+    }
+
+    /// The files of all folders and CSV files, in path order.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for place in &self.images {
+            if place.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
+                table(place, self.root.as_deref(), &mut files)?;
+            } else {
+                list(place, &mut files)?;
+            }
+        }
+        files.sort();
+        if files.is_empty() {
+            return Err(Error::Invalid(format!(
+                "{:?}: no PNG or JPEG files; data.images must name folders of training images, or CSV files with a column \
+                 `path`",
+                self.images
+            )));
+        }
+        Ok(files)
+    }
+}
 
 /// All images of a training set at one resolution.
 pub struct Dataset {
@@ -16,6 +65,7 @@ pub struct Dataset {
     channels: usize,
     resolution: usize,
     flip: bool,
+    rotate: bool,
     digest: String,
 }
 
@@ -33,17 +83,49 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn read(path: &Path, channels: usize, resolution: usize) -> Result<Vec<u8>> {
+/// The paths of a CSV file's column `path`.
+fn table(file: &Path, root: Option<&Path>, files: &mut Vec<PathBuf>) -> Result<()> {
+    let refuse = |what: String| Error::Invalid(format!("{}: {what}", file.display()));
+    let bytes = std::fs::read(file).map_err(|e| Error::io(file, e))?;
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
+    let header = reader.headers().map_err(|e| refuse(e.to_string()))?.clone();
+    let Some(column) = header.iter().position(|name| name == "path") else {
+        let found: Vec<&str> = header.iter().collect();
+        return Err(refuse(format!("expected a column `path`, found {}", found.join(", "))));
+    };
+    let root = root.or(file.parent()).unwrap_or(Path::new("."));
+    for (i, row) in reader.records().enumerate() {
+        let row = row.map_err(|e| refuse(e.to_string()))?;
+        match row.get(column) {
+            Some(path) if !path.is_empty() => files.push(root.join(path)),
+            _ => return Err(refuse(format!("row {}: `path` is empty", i + 1))),
+        }
+    }
+    Ok(())
+}
+
+/// Reads an image, cropped to a centred square and resized, into `out`, `[C, R, R]`.
+fn read(
+    path: &Path,
+    (channels, resolution): (usize, usize),
+    crop: Option<usize>,
+    out: &mut [u8],
+) -> Result<()> {
     let invalid = |e: &dyn std::fmt::Display| Error::Invalid(format!("{}: {e}", path.display()));
     let picture = image::open(path).map_err(|e| invalid(&e))?;
     let (h, w) = (picture.height() as usize, picture.width() as usize);
-    let (c, raw) =
-        if channels == 1 { (1, picture.to_luma32f_planes()) } else { (3, picture.to_rgb32f_planes()) };
-    let images = Images::new([1, c, h, w], raw)?;
+    let raw = if channels == 1 { picture.to_luma32f().into_raw() } else { planes(&picture) };
+    let images = Images::new([1, channels, h, w], raw)?;
     // A square from the centre, so that nothing is distorted.
-    let side = h.min(w);
+    let side = match crop {
+        Some(side) if side > h.min(w) => {
+            return Err(invalid(&format!("the image is {w}x{h} pixels, smaller than data.crop, {side}")));
+        }
+        Some(side) => side,
+        None => h.min(w),
+    };
     let (top, left) = ((h - side) / 2, (w - side) / 2);
-    let crop: Vec<f32> = images
+    let square: Vec<f32> = images
         .as_slice()
         .chunks_exact(w)
         .enumerate()
@@ -51,49 +133,60 @@ fn read(path: &Path, channels: usize, resolution: usize) -> Result<Vec<u8>> {
         .flat_map(|(_, row)| &row[left..left + side])
         .copied()
         .collect();
-    let square = Images::new([1, c, side, side], crop)?;
+    let square = Images::new([1, channels, side, side], square)?;
     let small = resize::images(&square, (resolution, resolution), Filter::Bilinear)?;
-    Ok(small.as_slice().iter().map(|v| (v * 255.0).round() as u8).collect())
+    out.iter_mut().zip(small.as_slice()).for_each(|(o, v)| *o = (v * 255.0).round() as u8);
+    Ok(())
 }
 
-/// Planar pixels in [0, 1].
-trait Planes {
-    fn to_luma32f_planes(&self) -> Vec<f32>;
-    fn to_rgb32f_planes(&self) -> Vec<f32>;
+/// Planar colours in [0, 1].
+fn planes(picture: &image::DynamicImage) -> Vec<f32> {
+    let raw = picture.to_rgb32f().into_raw();
+    (0..3).flat_map(|c| raw.iter().skip(c).step_by(3).copied().collect::<Vec<_>>()).collect()
 }
 
-impl Planes for image::DynamicImage {
-    fn to_luma32f_planes(&self) -> Vec<f32> {
-        self.to_luma32f().into_raw()
-    }
-    fn to_rgb32f_planes(&self) -> Vec<f32> {
-        let raw = self.to_rgb32f().into_raw();
-        (0..3).flat_map(|c| raw.iter().skip(c).step_by(3).copied().collect::<Vec<_>>()).collect()
+/// One of the eight orientations: transposed, then turned upside down, then mirrored, where the bits 4, 2, 1 are set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Orientation(u8);
+
+impl Orientation {
+    const MIRRORED: Self = Self(1);
+
+    /// Appends a plane of `r` by `r` bytes in network range.
+    fn write(self, plane: &[u8], r: usize, out: &mut Vec<f32>) {
+        let value = |v: &u8| f32::from(*v) / 127.5 - 1.0;
+        match self.0 {
+            0 => out.extend(plane.iter().map(value)),
+            1 => out.extend(plane.chunks_exact(r).flat_map(|row| row.iter().rev().map(value))),
+            bits => {
+                let turn = |i: usize, bit: u8| if bits & bit == 0 { i } else { r - 1 - i };
+                for (y, x) in (0..r).flat_map(|y| (0..r).map(move |x| (y, x))) {
+                    let (y, x) = (turn(y, 2), turn(x, 1));
+                    let (y, x) = if bits & 4 == 0 { (y, x) } else { (x, y) };
+                    out.push(value(&plane[y * r + x]));
+                }
+            }
+        }
     }
 }
 
 impl Dataset {
-    /// Reads every image of the folders, in path order, cropped to a centred square and resized.
+    /// Reads every image, in path order, cropped to a centred square and resized.
     ///
     /// # Errors
-    /// If a folder or an image cannot be read, or there is no image.
+    /// If a folder, a table or an image cannot be read, an image is smaller than the crop, or there is no image.
     pub fn load(section: &DataSection, channels: usize, resolution: usize) -> Result<Self> {
-        let mut files = Vec::new();
-        for folder in &section.images {
-            list(folder, &mut files)?;
+        if section.crop == Some(0) {
+            return Err(Error::Invalid("data.crop: expected at least 1 pixel".into()));
         }
-        files.sort();
-        if files.is_empty() {
-            return Err(Error::Invalid(format!(
-                "{:?}: no PNG or JPEG files; data.images must name folders of training images",
-                section.images
-            )));
-        }
-        let parts: Vec<Vec<u8>> =
-            files.par_iter().map(|f| read(f, channels, resolution)).collect::<Result<_>>()?;
-        let pixels = parts.concat();
+        let files = section.files()?;
+        let size = channels * resolution * resolution;
+        let mut pixels = vec![0; files.len() * size];
+        let read = |(out, file): (&mut [u8], &PathBuf)| read(file, (channels, resolution), section.crop, out);
+        pixels.par_chunks_exact_mut(size).zip(&files).try_for_each(read)?;
         let digest = Sha256::digest(&pixels).iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Self { pixels, count: files.len(), channels, resolution, flip: section.flip, digest })
+        let (flip, rotate) = (section.flip, section.rotate);
+        Ok(Self { pixels, count: files.len(), channels, resolution, flip, rotate, digest })
     }
 
     /// Number of images.
@@ -111,38 +204,104 @@ impl Dataset {
         &self.digest
     }
 
-    /// `n` images drawn with replacement, `[n, C, R, R]` in [-1, 1], mirrored at random if the manifest says so.
+    fn orientation(&self, rng: &mut Rng) -> Orientation {
+        if self.rotate {
+            return Orientation(rng.below(8) as u8);
+        }
+        if self.flip && rng.coin() { Orientation::MIRRORED } else { Orientation(0) }
+    }
+
+    /// `n` images drawn with replacement, `[n, C, R, R]` in [-1, 1], mirrored and turned at random if the manifest says so.
     ///
     /// # Errors
     /// If candle fails.
     pub fn draw(&self, n: usize, rng: &mut Rng, device: &Device) -> candle_core::Result<Tensor> {
-        let picks: Vec<(usize, bool)> =
-            (0..n).map(|_| (rng.below(self.count), self.flip && rng.coin())).collect();
+        let picks: Vec<_> = (0..n).map(|_| (rng.below(self.count), self.orientation(rng))).collect();
         self.gather(&picks, device)
     }
 
-    /// Images `from..to`, not mirrored, in [-1, 1].
+    /// Images `from..to` as they are, in [-1, 1].
     ///
     /// # Errors
     /// If candle fails.
     pub fn range(&self, from: usize, to: usize, device: &Device) -> candle_core::Result<Tensor> {
-        let picks: Vec<(usize, bool)> = (from..to.min(self.count)).map(|i| (i, false)).collect();
+        let picks: Vec<_> = (from..to.min(self.count)).map(|i| (i, Orientation(0))).collect();
         self.gather(&picks, device)
     }
 
-    fn gather(&self, picks: &[(usize, bool)], device: &Device) -> candle_core::Result<Tensor> {
+    fn gather(&self, picks: &[(usize, Orientation)], device: &Device) -> candle_core::Result<Tensor> {
         let (r, c) = (self.resolution, self.channels);
         let mut out = Vec::with_capacity(picks.len() * c * r * r);
-        for (i, mirror) in picks {
-            for row in self.pixels[i * c * r * r..(i + 1) * c * r * r].chunks_exact(r) {
-                let value = |v: &u8| f32::from(*v) / 127.5 - 1.0;
-                if *mirror {
-                    out.extend(row.iter().rev().map(value));
-                } else {
-                    out.extend(row.iter().map(value));
-                }
+        for (i, orientation) in picks {
+            for plane in self.pixels[i * c * r * r..(i + 1) * c * r * r].chunks_exact(r * r) {
+                orientation.write(plane, r, &mut out);
             }
         }
         Tensor::from_vec(out, (picks.len(), c, r, r), device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn picture(path: &Path, side: u32, first: u8) {
+        let picture =
+            image::GrayImage::from_fn(side, side, |x, y| image::Luma([first + (y * side + x) as u8]));
+        picture.save(path).unwrap();
+    }
+
+    fn bytes(t: &Tensor) -> Vec<u8> {
+        let values = t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values.iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect()
+    }
+
+    #[test]
+    fn tables_crops_and_orientations() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        picture(&folder.path().join("sub/b.png"), 4, 100);
+        picture(&folder.path().join("sub/a.png"), 4, 0);
+        let list = folder.path().join("list.CSV");
+        std::fs::write(&list, "label, path\n1, sub/b.png\n0, sub/a.png\n").unwrap();
+        let section = DataSection { images: vec![list.clone()], crop: Some(2), ..DataSection::default() };
+        let data = Dataset::load(&section, 1, 2).unwrap();
+        // The 2x2 in the middle, in path order.
+        assert_eq!(bytes(&data.range(0, 9, &Device::Cpu).unwrap()), [5, 6, 9, 10, 105, 106, 109, 110]);
+        let rooted = DataSection { root: Some(folder.path().join("sub")), ..section.clone() };
+        let error = Dataset::load(&rooted, 1, 2).err().unwrap().to_string();
+        assert!(error.contains("sub/sub/a.png"), "{error}");
+        let large = DataSection { crop: Some(5), ..section.clone() };
+        let error = Dataset::load(&large, 1, 2).err().unwrap().to_string();
+        assert!(error.contains("a.png") && error.contains("4x4") && error.contains("data.crop"), "{error}");
+        std::fs::write(&list, "label,file\n1,a.png\n").unwrap();
+        let error = Dataset::load(&section, 1, 2).err().unwrap().to_string();
+        assert!(error.contains("column `path`, found label, file"), "{error}");
+        std::fs::write(&list, "label,path\n1,\n").unwrap();
+        assert!(Dataset::load(&section, 1, 2).err().unwrap().to_string().contains("row 1"));
+
+        // Many draws show every orientation of the dihedral group and nothing else.
+        let turned = DataSection {
+            images: vec![folder.path().join("sub")],
+            crop: Some(2),
+            rotate: true,
+            ..DataSection::default()
+        };
+        let data = Dataset::load(&turned, 1, 2).unwrap();
+        let drawn = bytes(&data.draw(400, &mut Rng::new(1, 1), &Device::Cpu).unwrap());
+        let found: BTreeSet<[u8; 4]> =
+            drawn.chunks_exact(4).map(|c| [c[0] % 100, c[1] % 100, c[2] % 100, c[3] % 100]).collect();
+        let expected = [
+            [5, 6, 9, 10],
+            [9, 5, 10, 6],
+            [10, 9, 6, 5],
+            [6, 10, 5, 9],
+            [6, 5, 10, 9],
+            [9, 10, 5, 6],
+            [5, 9, 6, 10],
+            [10, 6, 9, 5],
+        ];
+        assert_eq!(found, BTreeSet::from(expected));
     }
 }

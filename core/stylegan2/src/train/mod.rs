@@ -4,31 +4,34 @@
 //! that was stopped and resumed from a checkpoint gives bit for bit the weights of an undisturbed one (on the CPU).
 
 mod adam;
+pub mod augment;
 mod checkpoint;
 mod data;
-mod encoder;
+pub(crate) mod encoder;
 mod gan;
+mod loader;
 mod manifest;
 mod path_length;
+mod projected;
 mod session;
 mod sheet;
 
 pub use adam::Adam;
-pub use data::Dataset;
-pub use encoder::{EncoderReport, train_encoder};
-pub use gan::{GeneratorReport, train_generator};
-pub use manifest::{
-    DataSection, EncoderManifest, EncoderTraining, GanTraining, GeneratorManifest, OutputSection,
+pub use data::{DataSection, Dataset};
+pub(crate) use encoder::discriminator_of;
+pub use encoder::{
+    DiscriminatorLoss, EncoderManifest, EncoderReport, EncoderTraining, FeatureLoss, train_encoder,
 };
+pub use gan::{
+    AugmentSection, DiscriminatorSection, GanTraining, GeneratorManifest, GeneratorReport, Parts,
+    train_generator, train_generator_with,
+};
+pub use manifest::OutputSection;
 pub use path_length::{PathLength, path_directions, path_lengths};
+pub use projected::{FeatureSection, Mixing, Projected, ProjectedConfig, Seen};
 pub use sheet::write_sheet;
 
 use candle_core::{Result, Tensor};
-
-/// `log(1 + exp(x))` without overflow: `max(x, 0) + log(1 + exp(-|x|))`.
-fn softplus(x: &Tensor) -> Result<Tensor> {
-    x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?
-}
 
 /// A scalar tensor's value.
 fn scalar(x: &Tensor) -> Result<f64> {

@@ -59,8 +59,16 @@ impl PathLength {
     /// # Errors
     /// If the lengths are no vector, or not finite: a then stays as it was.
     pub fn penalties(&mut self, lengths: &Tensor) -> Result<Tensor> {
+        self.penalties_with(lengths, RATE)
+    }
+
+    /// [`Self::penalties`] with another share of a batch's mean length in the running mean than 0.01.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn penalties_with(&mut self, lengths: &Tensor, decay: f64) -> Result<Tensor> {
         lengths.dims1()?;
-        let mean = ((lengths.mean_all()? * RATE)? + self.mean * (1.0 - RATE))?;
+        let mean = ((lengths.mean_all()? * decay)? + self.mean * (1.0 - decay))?;
         let value = mean.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?;
         if !value.is_finite() {
             bail!("path length: the mean length is {value}");

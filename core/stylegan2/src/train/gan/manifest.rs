@@ -1,0 +1,224 @@
+//! The manifest of `shiftlens train generator`.
+
+use super::control::AugmentSection;
+use super::preset;
+use crate::net::{DiscriminatorConfig, GeneratorConfig};
+use crate::ops::Precision;
+use crate::train::augment::Augment;
+use crate::train::data::DataSection;
+use crate::train::manifest::{OutputSection, check, cpu, resolve};
+use crate::train::projected::ProjectedConfig;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use shiftlens_api::{Error, Result};
+use std::path::Path;
+
+/// Adversarial training. [`preset::fill`] gives the values of keys that are left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct GanTraining {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Real images to show in all.
+    pub images: u64,
+    /// Images per step.
+    pub batch: usize,
+    /// Each step's batch is worked on in so many parts, whose gradients are added: less memory, the same step. The groups
+    /// of the minibatch standard deviation stay together; batch normalisation sees a part.
+    #[serde(default = "one")]
+    pub accumulate: usize,
+    /// Adam's step size.
+    pub learning_rate: f64,
+    /// Weight of the R1 penalty: `gamma / 2 * mean |dD/dx|^2` (Mescheder et al. 2018, eq. 9).
+    pub r1_gamma: f64,
+    /// Steps between R1 penalties (lazy regularisation, Karras et al. 2020, section 3.1).
+    #[serde(default = "sixteen")]
+    pub r1_interval: u64,
+    /// Probability that an image gets two codes, the second from a random layer on (Karras et al. 2019, section 3.1).
+    #[serde(default = "style_mixing")]
+    pub style_mixing: f64,
+    /// Weight of the path length penalty (Karras et al. 2020, section 3.2); 0 turns it off.
+    pub path_length_weight: f64,
+    /// Steps between path length penalties.
+    #[serde(default = "four")]
+    pub path_length_interval: u64,
+    /// The penalty is taken over 1 / this of the batch.
+    #[serde(default = "two")]
+    pub path_length_shrink: usize,
+    /// Share of a batch's mean length in the running mean.
+    #[serde(default = "path_length_decay")]
+    pub path_length_decay: f64,
+    /// Half-life of the weights' moving average, in images.
+    pub ema_half_life: f64,
+    /// Until then the half-life is at most this share of the images seen.
+    #[serde(default = "ema_rampup")]
+    pub ema_rampup: f64,
+    /// `cpu`, or `cuda:0`.
+    #[serde(default = "cpu")]
+    pub device: String,
+    /// Precision of convolutions on a GPU: `f32`, `tf32` or `bf16`.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+fn one() -> usize {
+    1
+}
+fn two() -> usize {
+    2
+}
+fn four() -> u64 {
+    4
+}
+fn sixteen() -> u64 {
+    16
+}
+fn style_mixing() -> f64 {
+    0.9
+}
+fn path_length_decay() -> f64 {
+    0.01
+}
+fn ema_rampup() -> f64 {
+    0.05
+}
+
+/// `[discriminator]`, told apart by its `kind`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "kind")]
+pub enum DiscriminatorSection {
+    /// `stylegan2`, also where `kind` is left out: trained from nothing, on images.
+    #[serde(rename = "stylegan2")]
+    StyleGan2(DiscriminatorConfig),
+    /// `projected`: small discriminators on the features of a pretrained network.
+    #[serde(rename = "projected")]
+    Projected(ProjectedConfig),
+}
+
+impl<'de> Deserialize<'de> for DiscriminatorSection {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        let mut section = serde_json::Map::deserialize(d)?;
+        let kind = section.remove("kind");
+        let section = serde_json::Value::Object(section);
+        let made = match kind.as_ref().map(|k| k.as_str()) {
+            None | Some(Some("stylegan2")) => serde_json::from_value(section).map(Self::StyleGan2),
+            Some(Some("projected")) => serde_json::from_value(section).map(Self::Projected),
+            Some(_) => {
+                let found = kind.unwrap_or_default();
+                return Err(D::Error::custom(format!(
+                    "discriminator.kind is {found}, expected \"stylegan2\" or \"projected\""
+                )));
+            }
+        };
+        made.map_err(|e| D::Error::custom(format!("discriminator: {e}")))
+    }
+}
+
+/// `train generator`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct GeneratorManifest {
+    /// Version of the manifest: 1.
+    pub schema: u32,
+    /// For the log and the provenance.
+    pub name: String,
+    /// Where the images are.
+    pub data: DataSection,
+    /// G.
+    pub generator: GeneratorConfig,
+    /// D.
+    pub discriminator: DiscriminatorSection,
+    /// What D sees of its images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<AugmentSection>,
+    /// How to train.
+    pub training: GanTraining,
+    /// Where results go.
+    pub output: OutputSection,
+}
+
+impl GeneratorManifest {
+    /// Reads and checks a manifest; paths become relative to the working directory.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Invalid`] with the place in the file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let refuse = |e: &dyn std::fmt::Display| Error::Invalid(format!("{}: {e}", path.display()));
+        let mut table: toml::Table = toml::from_str(&text).map_err(|e| refuse(&e))?;
+        preset::fill(&mut table).map_err(|e| refuse(&e))?;
+        let mut m: Self = table.try_into().map_err(|e| refuse(&e))?;
+        m.data.resolve(path);
+        if let DiscriminatorSection::Projected(d) = &mut m.discriminator {
+            resolve(path, &mut d.features.path);
+        }
+        m.check(path)?;
+        Ok(m)
+    }
+
+    /// Images that must stay together in a part of a batch.
+    pub(super) fn group(&self) -> usize {
+        match &self.discriminator {
+            DiscriminatorSection::StyleGan2(d) if d.mbstd_channels > 0 => {
+                d.mbstd_group.min(self.training.batch / self.training.accumulate.max(1))
+            }
+            _ => 1,
+        }
+    }
+
+    fn check(&self, path: &Path) -> Result<()> {
+        let (g, t) = (&self.generator, &self.training);
+        let share = |v: f64| (0.0..=1.0).contains(&v);
+        let parts = t.accumulate > 0 && t.batch.is_multiple_of(t.accumulate);
+        let mut rules = vec![
+            (g.channels == 1 || g.channels == 3, "generator.channels: expected 1 or 3"),
+            (g.label_dim == 0, "label-dim: training is unconditional, a folder of images has no classes"),
+            (t.batch > 0 && t.images > 0, "training: batch and images must be positive"),
+            (parts, "training.batch must be a multiple of training.accumulate"),
+            (t.learning_rate > 0.0 && t.r1_gamma >= 0.0, "training: learning-rate and r1-gamma"),
+            (t.r1_interval > 0 && t.ema_half_life > 0.0, "training: r1-interval and ema-half-life"),
+            (share(t.style_mixing), "training.style-mixing: expected 0 to 1"),
+            (
+                t.path_length_weight >= 0.0 && t.path_length_interval > 0 && share(t.path_length_decay),
+                "training: path-length-weight must not be negative, path-length-interval must be positive, \
+                 path-length-decay lies between 0 and 1",
+            ),
+            (
+                (1..=t.batch.max(1)).contains(&t.path_length_shrink),
+                "training.path-length-shrink: expected 1 to batch",
+            ),
+            (
+                self.output.checkpoint_every > 0 && self.output.samples_every > 0,
+                "output: checkpoint-every and samples-every must be positive",
+            ),
+        ];
+        match &self.discriminator {
+            DiscriminatorSection::StyleGan2(d) => rules.extend([
+                (
+                    (g.resolution, g.channels) == (d.resolution, d.channels),
+                    "generator and discriminator differ in resolution or channels",
+                ),
+                (d.label_dim == 0, "label-dim: training is unconditional, a folder of images has no classes"),
+                (
+                    d.mbstd_group > 0 && (t.batch / t.accumulate.max(1)).is_multiple_of(self.group()),
+                    "training.batch over training.accumulate must be a multiple of discriminator.mbstd-group",
+                ),
+            ]),
+            DiscriminatorSection::Projected(_) => rules.push((
+                t.r1_gamma == 0.0,
+                "training.r1-gamma: a projected discriminator has no gradient penalty; leave it out",
+            )),
+        }
+        rules.extend(self.augment.iter().flat_map(AugmentSection::rules));
+        check(path, self.schema, &rules)?;
+        if let Some(a) = &self.augment {
+            let made = Augment::new(&a.pipeline, g.channels, g.resolution);
+            made.map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))?;
+        }
+        let sizes = g.check().and_then(|()| match &self.discriminator {
+            DiscriminatorSection::StyleGan2(d) => d.check(),
+            DiscriminatorSection::Projected(d) => d.check(),
+        });
+        sizes.map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))
+    }
+}
