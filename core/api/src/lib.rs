@@ -20,7 +20,7 @@ mod traits;
 
 pub use array::{Direction, Heatmap, Images, LatentCodes, Scores, Targets, Tensor};
 pub use error::{Error, Result};
-pub use explain::{Explanation, ShiftSeries};
+pub use explain::{Calibration, Explanation, ReachedLevel, ShiftSeries};
 pub use features::{FeatureInfo, FeatureLayer, FeatureNetwork};
 pub use shift::Shift;
 pub use traits::{

@@ -11,7 +11,7 @@
 //! ```
 //! Paths inside a record are relative to the file that holds the record.
 
-use crate::{Explanation, Images, Result, Target};
+use crate::{Calibration, Explanation, Images, Result, Target};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -111,6 +111,10 @@ pub struct CaseRecord {
     pub score: f32,
     /// One record per explanation, same order as in [`Case`].
     pub explanations: Vec<ExplanationRecord>,
+    /// How far the reconstruction can be trusted; missing where the study has no latent space, and in records of older
+    /// versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<TrustRecord>,
     /// Pictures by name: `original`, and what the writer adds. Paths relative to the case's folder.
     pub pictures: BTreeMap<String, String>,
 }
@@ -160,6 +164,10 @@ pub enum ExplanationRecord {
         flip: Option<f32>,
         /// Spearman's rank correlation of λ and f's score; `None` where all scores are equal.
         spearman: Option<f32>,
+        /// Where f reaches given scores; missing where the explainer does not search for them, and in records of older
+        /// versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        calibration: Option<Calibration>,
         /// |f(x) - f(G(E(x)))|.
         reconstruction_gap: f32,
         /// Mean absolute pixel difference of x (at the generator's size) and G(E(x)).
@@ -190,6 +198,52 @@ impl ExplanationRecord {
     }
 }
 
+/// What reconstruction alone does to an image: G(E(x)) beside x.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Reconstruction {
+    /// f(G(E(x))).
+    pub score: f32,
+    /// |f(x) - f(G(E(x)))|.
+    pub gap: f32,
+    /// Root mean square difference of the pixels of x (at the generator's size) and G(E(x)), which run from 0 to 1.
+    pub rmse: f32,
+}
+
+/// The trust gate's word on a case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrustRecord {
+    /// With the code that the explanations rest on.
+    pub reconstruction: Reconstruction,
+    /// Which threshold it misses and by how much, one line each; a case with a line is flagged.
+    pub reasons: Vec<String>,
+    /// What was tried where the encoder's code missed a threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryRecord>,
+}
+
+impl TrustRecord {
+    /// True if a threshold is missed.
+    pub fn flagged(&self) -> bool {
+        !self.reasons.is_empty()
+    }
+}
+
+/// A second try at a case whose encoder's code missed a threshold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetryRecord {
+    /// The method: `projection`.
+    pub method: String,
+    /// With the encoder's code.
+    pub before: Reconstruction,
+    /// With the code that the method found.
+    pub after: Reconstruction,
+    /// True if that code is the one that the explanations rest on; it is where it misses fewer thresholds, or as many
+    /// with a smaller gap.
+    pub kept: bool,
+    /// Seconds for this image.
+    pub seconds: f64,
+}
+
 /// `direction/audit.json`: how far the direction can be trusted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditRecord {
@@ -203,17 +257,65 @@ pub struct AuditRecord {
     pub accuracy: Option<f64>,
     /// Mean cosine of directions refitted on two halves of the codes.
     pub stability: Option<f64>,
+    /// Refits to resampled codes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<BootstrapRecord>,
+    /// The same figures for random directions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random: Option<RandomRecord>,
+    /// How often f's decision flips along the direction, by ascending λ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flips: Vec<FlipRecord>,
     /// Standard deviation of the codes' projections on the direction: one unit of λ.
     pub sigma: f64,
     /// Seconds to sample, predict and fit.
     pub seconds: f64,
 }
 
+/// Directions refitted to bootstrap samples of the codes (Efron 1979), compared with the one that is used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BootstrapRecord {
+    /// Refits.
+    pub refits: usize,
+    /// Mean cosine of the angle between a refit and the direction.
+    pub mean_cosine: f64,
+    /// The least one.
+    pub least_cosine: f64,
+}
+
+/// Held-out figures of random directions, drawn evenly in the whitened space of codes. Each is turned and calibrated on
+/// the fitted codes as the direction is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RandomRecord {
+    /// How many.
+    pub directions: usize,
+    /// Mean AUC.
+    pub auc_mean: Option<f64>,
+    /// Largest AUC.
+    pub auc_max: Option<f64>,
+    /// Mean accuracy.
+    pub accuracy_mean: Option<f64>,
+    /// Largest accuracy.
+    pub accuracy_max: Option<f64>,
+}
+
+/// How often f's decision on G(w) is another at `-lambda` or at `lambda`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlipRecord {
+    /// In units of sigma of the direction that is moved along.
+    pub lambda: f64,
+    /// Share of held-out codes along the direction.
+    pub share: f64,
+    /// Share along random directions, the codes dealt out among them.
+    pub random: Option<f64>,
+    /// Held-out codes.
+    pub codes: usize,
+}
+
 /// Study-level figures (`metrics.json`), each with the number of cases it stands on.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Metrics {
-    /// By name: `auc_f`, `auc_latent_vs_label`, `auc_latent_vs_f`, `crossing_share`, `spearman_median`,
-    /// `reconstruction_gap_mean`.
+    /// By name; `core/engine/src/run/figures.rs` has the list.
     pub values: BTreeMap<String, Metric>,
 }
 
@@ -226,6 +328,9 @@ pub struct Metric {
     pub value: Option<f64>,
     /// Number of cases.
     pub n: usize,
+    /// 95 % bootstrap interval over groups (patients), where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<(f64, f64)>,
 }
 
 /// Draws a case's pictures into its folder while the folder is still temporary.

@@ -117,7 +117,7 @@ pub fn check(a: &args::Check) -> Done {
     if study.data.group.is_some() {
         println!("groups    {} ({} images without)", count.groups, count.ungrouped);
     }
-    match data::read(&items[0].path) {
+    match data::read(&items[0].path, study.data.crop) {
         Ok(x) => {
             let ((h, w), path) = (x.size(), items[0].path.display());
             println!("first     {path} ({w}x{h}, {})", if x.channels() == 1 { "grey" } else { "RGB" });

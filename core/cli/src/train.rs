@@ -3,13 +3,15 @@
 use crate::failure::Failure;
 use crate::progress::Progress;
 use clap::{Args, Subcommand};
-use shiftlens_api::{Error, FeatureNetwork, Result};
+use shiftlens_api::{Error, FeatureNetwork, Images, Level, Monitor, Result};
 use shiftlens_engine::features::{self, FeatureSpec};
+use shiftlens_engine::quality::{Evaluator, Settings};
 use shiftlens_stylegan2::train::{
-    DiscriminatorSection, EncoderManifest, FeatureLoss, FeatureSection, GeneratorManifest, Parts,
-    train_encoder, train_generator_with,
+    DiscriminatorSection, EncoderManifest, Evaluate, FeatureLoss, FeatureSection, GeneratorManifest, Parts,
+    QualitySection, train_encoder, train_generator_with,
 };
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
 pub enum Train {
@@ -58,6 +60,48 @@ fn features_of(manifest: &GeneratorManifest) -> Result<Option<Box<dyn FeatureNet
     }
 }
 
+/// FID, KID, precision and recall on the features of a network.
+struct Quality {
+    features: Option<Box<dyn FeatureNetwork>>,
+    settings: Settings,
+    evaluator: Option<Evaluator>,
+}
+
+impl Quality {
+    fn open(section: &QualitySection, manifest: &GeneratorManifest) -> Result<Self> {
+        let g = &manifest.generator;
+        let features = Some(open(&section.features, g.channels, g.resolution)?);
+        let settings =
+            Settings { samples: section.samples, seed: manifest.training.seed, ..Settings::default() };
+        settings.check()?;
+        Ok(Self { features, settings, evaluator: None })
+    }
+}
+
+impl Evaluate for Quality {
+    fn begin(&mut self, real: &mut dyn Iterator<Item = Result<Images>>) -> Result<()> {
+        let Some(features) = self.features.take() else {
+            return Err(Error::invalid("quality: the real images have been shown before"));
+        };
+        self.evaluator = Some(Evaluator::new(features, self.settings.clone(), real)?);
+        Ok(())
+    }
+
+    fn evaluate(&mut self, draw: &mut dyn FnMut(usize) -> Result<Images>) -> Result<BTreeMap<String, f64>> {
+        match &mut self.evaluator {
+            Some(evaluator) => Ok(evaluator.evaluate(draw)?.figures()),
+            None => Err(Error::invalid("quality: the real images have not been shown")),
+        }
+    }
+}
+
+/// Writes the training's report. Training goes on without one.
+fn report(folder: &Path, progress: &Progress) {
+    if let Err(e) = shiftlens_report::write_training(folder) {
+        progress.log(Level::Warn, &format!("no report: {e}"));
+    }
+}
+
 /// Trains and prints what was reached as one JSON object.
 pub fn train(command: &Train) -> crate::Done {
     let progress = Progress::new();
@@ -68,7 +112,13 @@ pub fn train(command: &Train) -> crate::Done {
                 manifest.output.folder.clone_from(out);
             }
             let features = features_of(&manifest).map_err(usage)?;
-            let parts = Parts { features, stop_after: o.stop_after };
+            let measure = |section| Quality::open(section, &manifest).map_err(usage);
+            let evaluate: Option<Box<dyn Evaluate>> = match &manifest.quality {
+                Some(section) => Some(Box::new(measure(section)?)),
+                None => None,
+            };
+            let saved = Box::new(|folder: &Path| report(folder, &progress));
+            let parts = Parts { features, evaluate, saved: Some(saved), stop_after: o.stop_after };
             train_generator_with(&manifest, parts, &progress).map(serde_json::to_value)
         }
         Train::Encoder(o) => {
@@ -83,7 +133,11 @@ pub fn train(command: &Train) -> crate::Done {
                 features::open(&spec, e.channels, (e.resolution, e.resolution))
             };
             let networks = manifest.features.iter().map(open).collect::<Result<_, _>>().map_err(usage)?;
-            train_encoder(&manifest, networks, o.stop_after, &progress).map(serde_json::to_value)
+            let trained = train_encoder(&manifest, networks, o.stop_after, &progress);
+            if trained.is_ok() {
+                report(&manifest.output.folder, &progress);
+            }
+            trained.map(serde_json::to_value)
         }
     };
     progress.finish();

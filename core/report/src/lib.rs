@@ -29,6 +29,7 @@ mod maps;
 mod number;
 mod page;
 mod plot;
+mod summary;
 mod table;
 mod training;
 mod view;

@@ -1,13 +1,13 @@
 //! `cases.csv`: one row per case and explanation.
 
 use crate::folder::{RunFolder, replace};
-use shiftlens_api::record::{CaseRecord, ExplanationRecord};
-use shiftlens_api::{Error, Result, Target};
+use shiftlens_api::record::{CaseRecord, ExplanationRecord, RetryRecord};
+use shiftlens_api::{Error, ReachedLevel, Result, Target};
 use std::path::{Path, PathBuf};
 
-/// The columns. Cells that do not apply to a row are empty; lists are separated by spaces; numbers have all digits that
-/// tell them apart.
-const COLUMNS: [&str; 28] = [
+/// The columns. Cells that do not apply to a row are empty; lists are separated by spaces, with `-` for a level that is
+/// not reached; numbers have all digits that tell them apart.
+const COLUMNS: [&str; 42] = [
     "case",
     "path",
     "synthetic",
@@ -36,7 +36,24 @@ const COLUMNS: [&str; 28] = [
     "heatmap_height",
     "heatmap_width",
     "notes",
+    "reconstruction_rmse",
+    "flagged",
+    "flag_reasons",
+    "retry",
+    "retry_kept",
+    "encoder_gap",
+    "encoder_rmse",
+    "calibration_limit",
+    "levels",
+    "level_lambdas",
+    "level_scores",
+    "calibrated_flip",
+    "calibrated_spearman",
+    "inversions",
 ];
+
+/// How many of the columns come before those of the trust gate.
+const BEFORE_TRUST: usize = 28;
 
 /// Writes `cases.csv` (UTF-8, RFC 4180 quoting, one header line) from the cases in the folder, and returns its path.
 ///
@@ -124,8 +141,41 @@ fn row(case: &CaseRecord, target: &Target, explanation: Option<(usize, &Explanat
             }
         }
     }
+    cells.resize(BEFORE_TRUST, String::new());
+    cells.extend(trust(case));
+    if let Some((_, ExplanationRecord::Shift { calibration: Some(c), .. })) = explanation {
+        let each = |of: &dyn Fn(&ReachedLevel) -> Option<f32>| {
+            c.levels.iter().map(|l| of(l).map_or("-".into(), |v| v.to_string())).collect::<Vec<_>>().join(" ")
+        };
+        cells.extend([
+            c.limit.to_string(),
+            each(&|l| Some(l.level)),
+            each(&|l| l.lambda),
+            each(&|l| l.score),
+            optional(&c.flip),
+            optional(&c.spearman),
+            c.inversions.to_string(),
+        ]);
+    }
     cells.resize(COLUMNS.len(), String::new());
     cells
+}
+
+/// The trust gate's columns, the same in all rows of a case.
+fn trust(case: &CaseRecord) -> [String; 7] {
+    let Some(t) = &case.trust else { return Default::default() };
+    let retry = t.retry.as_ref();
+    let text = |of: &dyn Fn(&RetryRecord) -> String| retry.map(of).unwrap_or_default();
+    let encoder = retry.map_or(t.reconstruction, |r| r.before);
+    [
+        t.reconstruction.rmse.to_string(),
+        u8::from(t.flagged()).to_string(),
+        t.reasons.join("; "),
+        text(&|r| r.method.clone()),
+        text(&|r| u8::from(r.kept).to_string()),
+        encoder.gap.to_string(),
+        encoder.rmse.to_string(),
+    ]
 }
 
 fn optional(v: &Option<f32>) -> String {

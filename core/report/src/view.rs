@@ -3,14 +3,15 @@
 use crate::colour::{css_stops, diverging, sequential};
 use crate::folder::RunFolder;
 use crate::maps::{MapsView, maps};
-use crate::number::{count, duration, fixed, lambda, score, significant};
+use crate::number::{duration, fixed, lambda, score, significant};
 use crate::page::{Picture, Sources};
+use crate::summary::{FlipView, MetricView, audit, flips, metrics};
 use crate::writer::DIFFERENCE_SCALE;
 use serde::Serialize;
-use shiftlens_api::Target;
 use shiftlens_api::record::{
-    AuditRecord, CaseRecord, ComponentRecord, ExplanationRecord, FailureRecord, Metrics,
+    CaseRecord, ComponentRecord, ExplanationRecord, FailureRecord, Reconstruction, TrustRecord,
 };
+use shiftlens_api::{Calibration, Target};
 
 /// The score at which f changes its mind.
 const DECISION: f32 = 0.5;
@@ -29,7 +30,10 @@ pub(crate) struct PageView {
     timings: Vec<Fact>,
     manifest: String,
     audit: Vec<Fact>,
+    flips: Vec<FlipView>,
     metrics: Vec<MetricView>,
+    intervals: bool,
+    flagged: usize,
     has_shift: bool,
     has_heatmap: bool,
     all_synthetic: bool,
@@ -48,13 +52,6 @@ pub(crate) struct Fact {
 }
 
 #[derive(Serialize)]
-struct MetricView {
-    title: String,
-    value: Option<String>,
-    n: String,
-}
-
-#[derive(Serialize)]
 struct CaseView {
     anchor: String,
     id: String,
@@ -69,6 +66,10 @@ struct CaseView {
     value: f32,
     positive: bool,
     others: Vec<Fact>,
+    /// Why the case is flagged; empty where it is not.
+    reasons: Vec<String>,
+    /// What a second try changed.
+    retry: Option<String>,
     original: Option<Picture>,
     shifts: Vec<ShiftView>,
     maps: MapsView,
@@ -90,11 +91,28 @@ struct ShiftView {
     reconstruction_score: String,
     reconstruction_value: f32,
     gap: String,
+    calibration: Option<CalibrationView>,
     facts: Vec<Fact>,
     difference: Option<Picture>,
     scale: Option<String>,
     lambda_first: String,
     lambda_last: String,
+}
+
+/// At which λ f reaches given scores.
+#[derive(Serialize)]
+struct CalibrationView {
+    limit: String,
+    levels: Vec<LevelView>,
+    steadiness: String,
+}
+
+#[derive(Serialize)]
+struct LevelView {
+    level: String,
+    /// `None`: not reached.
+    lambda: Option<String>,
+    score: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -160,7 +178,10 @@ pub(crate) fn page(folder: &RunFolder, sources: &mut Sources) -> PageView {
         timings: run.timings.iter().map(|(k, s)| fact(k, duration(*s), "")).collect(),
         manifest: serde_json::to_string_pretty(&run.manifest).unwrap_or_default(),
         audit: folder.audit.as_ref().map(audit).unwrap_or_default(),
+        flips: folder.audit.as_ref().map(flips).unwrap_or_default(),
+        intervals: folder.metrics.as_ref().is_some_and(|m| m.values.values().any(|v| v.interval.is_some())),
         metrics: folder.metrics.as_ref().map(metrics).unwrap_or_default(),
+        flagged: cases.iter().filter(|c| !c.reasons.is_empty()).count(),
         has_shift: cases.iter().any(|c| !c.shifts.is_empty()),
         has_heatmap: cases.iter().any(|c| !c.maps.is_empty()),
         all_synthetic: !cases.is_empty() && cases.iter().all(|c| c.synthetic),
@@ -169,56 +190,6 @@ pub(crate) fn page(folder: &RunFolder, sources: &mut Sources) -> PageView {
         sequential: css_stops(sequential, 0.0, 1.0),
         cases,
     }
-}
-
-fn audit(a: &AuditRecord) -> Vec<Fact> {
-    let or_dash = |v: Option<f64>| v.map_or("not available".into(), |v| fixed(v, 3));
-    vec![
-        fact(
-            "Latent codes",
-            format!("{} to fit, {} held out", count(a.samples.0), count(a.samples.1)),
-            "Codes drawn from the generator; f's answer on each picture is their label.",
-        ),
-        fact("Positive among the fitted", format!("{} %", fixed(100.0 * a.positives, 1)), ""),
-        fact(
-            "AUC on held-out codes",
-            or_dash(a.auc),
-            "How well the direction predicts f's decision. 0.5 is chance, 1 is perfect.",
-        ),
-        fact("Accuracy on held-out codes", or_dash(a.accuracy), ""),
-        fact(
-            "Stability",
-            or_dash(a.stability),
-            "Mean cosine of directions fitted to two halves of the codes. 1 means the same direction.",
-        ),
-        fact(
-            "One σ",
-            significant(a.sigma),
-            "Standard deviation of the codes along the direction: the unit of λ, in units of the latent space.",
-        ),
-        fact("Time", duration(a.seconds), ""),
-    ]
-}
-
-fn metrics(m: &Metrics) -> Vec<MetricView> {
-    const ORDER: [&str; 6] = [
-        "auc_f",
-        "auc_latent_vs_label",
-        "auc_latent_vs_f",
-        "crossing_share",
-        "spearman_median",
-        "reconstruction_gap_mean",
-    ];
-    let known = ORDER.iter().filter_map(|name| m.values.get(*name));
-    let others = m.values.iter().filter(|(name, _)| !ORDER.contains(&name.as_str())).map(|(_, m)| m);
-    known
-        .chain(others)
-        .map(|m| MetricView {
-            title: m.title.clone(),
-            value: m.value.map(|v| if v.abs() < 10.0 { fixed(v, 3) } else { significant(v) }),
-            n: count(m.n),
-        })
-        .collect()
 }
 
 fn case(
@@ -253,6 +224,8 @@ fn case(
         value: record.score,
         positive,
         others,
+        reasons: record.trust.as_ref().map(|t| t.reasons.clone()).unwrap_or_default(),
+        retry: record.trust.as_ref().and_then(retry),
         original: record.pictures.get("original").and_then(|name| sources.picture(&record.id, name)),
         shifts,
         maps: maps(record, target, sources),
@@ -264,6 +237,39 @@ fn label(is_target: bool, classes: &[String], class: usize, target: &str) -> Str
         (true, _) => target.to_owned(),
         (false, [a, b]) => if class == 0 { b } else { a }.clone(),
         (false, _) => format!("not {target}"),
+    }
+}
+
+/// What a second try changed, in a sentence.
+fn retry(trust: &TrustRecord) -> Option<String> {
+    let r = trust.retry.as_ref()?;
+    let of = |r: &Reconstruction| {
+        format!("gap {}, pixel error {}", fixed(f64::from(r.gap), 3), fixed(f64::from(r.rmse), 3))
+    };
+    let (before, after) = (of(&r.before), of(&r.after));
+    Some(if r.kept {
+        format!("The encoder's code was replaced by {}: {after} instead of {before}.", r.method)
+    } else {
+        format!("Tried again by {}, which gave {after}: the encoder's code with {before} is kept.", r.method)
+    })
+}
+
+fn calibration(c: &Calibration) -> CalibrationView {
+    let levels = c.levels.iter().map(|l| LevelView {
+        level: score(l.level),
+        lambda: l.lambda.map(lambda),
+        score: l.score.map(score),
+    });
+    let steadiness = match (c.inversions, c.spearman) {
+        (_, None) => "f's score does not move at all".into(),
+        (0, Some(_)) => format!("f's score never falls over {} steps", c.steps),
+        (n, Some(_)) => format!("f's score falls on {n} of {} steps", c.steps),
+    };
+    let rho = c.spearman.map(|r| format!(", Spearman {}", fixed(f64::from(r), 2))).unwrap_or_default();
+    CalibrationView {
+        limit: significant(f64::from(c.limit)).trim_end_matches('0').trim_end_matches('.').to_owned(),
+        levels: levels.collect(),
+        steadiness: format!("{steadiness}{rho}."),
     }
 }
 
@@ -282,6 +288,7 @@ fn shift(
         latent_score,
         flip,
         spearman,
+        calibration: found,
         reconstruction_gap,
         reconstruction_l1,
         notes: said,
@@ -315,8 +322,12 @@ fn shift(
     if let Some(c) = latent_score {
         facts.push(fact("c(E(x))", score(*c), "What the latent classifier says about the image's code."));
     }
+    if let Some(t) = &record.trust {
+        let help = "Root mean square difference of pixel values, which run from 0 to 1.";
+        facts.push(fact("root mean square of x − G(E(x))", fixed(f64::from(t.reconstruction.rmse), 3), help));
+    }
     let rho = spearman.map_or("not defined (all scores are equal)".into(), |v| fixed(f64::from(v), 2));
-    facts.push(fact("Spearman of λ and f", rho, "1: f's score rises with every step."));
+    facts.push(fact("Spearman of λ and f in the series", rho, "1: f's score rises with every step."));
     facts.extend(notes(said));
     facts.push(fact("time", duration(*seconds), ""));
     let sides = if scores[*origin] >= DECISION { ("at or above", "below") } else { ("below", "at or above") };
@@ -340,6 +351,7 @@ fn shift(
         reconstruction_score: score(scores[*origin]),
         reconstruction_value: scores[*origin],
         gap: fixed(f64::from(*reconstruction_gap), 3),
+        calibration: found.as_ref().map(calibration),
         facts,
         difference: difference.as_ref().and_then(|name| sources.picture(&record.id, name)),
         scale: said.iter().find(|(key, _)| key == DIFFERENCE_SCALE).map(|(_, v)| v.clone()),

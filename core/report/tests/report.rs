@@ -328,3 +328,85 @@ fn the_table_has_a_row_per_case_and_explanation() {
     assert_eq!((cell(2, "case"), cell(2, "score")), ("b", "0.4"));
     assert_eq!((cell(0, "class"), cell(1, "class"), cell(2, "class")), ("large", "large", ""));
 }
+
+#[test]
+fn levels_flags_and_the_audit_are_on_the_page_and_in_the_table() {
+    let run = tempfile::tempdir().unwrap();
+    put_run(run.path(), &["a", "b", "c"]);
+    for (id, gate) in [("a", None), ("b", Some(true)), ("c", Some(false))] {
+        let mut one = case(id, 1);
+        one.record.trust = gate.map(trust);
+        put_case(run.path(), one);
+    }
+    let html = std::fs::read_to_string(write_report(run.path()).unwrap()).unwrap();
+    for text in [
+        "0.851 – 0.931",
+        "λ at which f reaches a score, within ±4 σ",
+        "<b title=\"f = 0.25 there\">−1.77</b>",
+        "title=\"not reached within ±4 σ\">not reached</span>",
+        "f&#x27;s score falls on 1 of 8 steps, Spearman 0.98.",
+        "0.553, best 0.618",
+        "0.951, least 0.902",
+        "<th scope=\"row\">±3</th><td class=\"num strong\">66 %</td>",
+        "<td class=\"num\">9 %</td>",
+        "<strong>1 reconstruction flagged</strong>",
+        "is too far &lt;away&gt;",
+        "The encoder&#x27;s code was replaced by projection: gap 0.040, pixel error 0.052 instead of gap 0.350",
+        "Tried again by projection, which gave gap 0.040",
+    ] {
+        assert!(html.contains(text), "{text:?} is not on the page");
+    }
+    assert_eq!(html.matches("class=\"tag flagged\"").count(), 1, "in the overview");
+    assert_eq!(html.matches("class=\"trust flagged\"").count(), 1);
+    assert_eq!(html.matches("class=\"trust\"").count(), 1);
+
+    let mut table = csv::Reader::from_path(write_cases_csv(run.path()).unwrap()).unwrap();
+    let header = table.headers().unwrap().clone();
+    let rows: Vec<csv::StringRecord> = table.records().map(Result::unwrap).collect();
+    let cell = |row: usize, name: &str| {
+        rows[row].get(header.iter().position(|h| h == name).unwrap()).unwrap().to_owned()
+    };
+    assert_eq!(cell(0, "levels"), "0.1 0.25 0.5 0.97");
+    assert_eq!(cell(0, "level_lambdas"), "-3.41 -1.77 0.333 -");
+    assert_eq!((cell(0, "calibrated_flip"), cell(0, "inversions")), ("0.333".into(), "1".into()));
+    assert_eq!((cell(1, "levels"), cell(0, "flagged")), (String::new(), String::new()));
+    assert_eq!(
+        (cell(2, "flagged"), cell(2, "retry"), cell(2, "retry_kept")),
+        ("0".into(), "projection".into(), "1".into())
+    );
+    assert_eq!((cell(2, "reconstruction_rmse"), cell(2, "encoder_gap")), ("0.052".into(), "0.35".into()));
+    assert_eq!(
+        (cell(5, "flagged"), cell(5, "flag_reasons")),
+        ("1".into(), "f(G(E(x))) is too far <away>".into())
+    );
+}
+
+#[test]
+fn records_of_older_versions_are_shown_without_what_they_lack() {
+    let run = tempfile::tempdir().unwrap();
+    put_run(run.path(), &["a"]);
+    put_case(run.path(), case("a", 1));
+    for (file, keys) in [
+        ("direction/audit.json", &["bootstrap", "random", "flips"][..]),
+        ("cases/a/case.json", &[][..]),
+        ("metrics.json", &[][..]),
+    ] {
+        let path = run.path().join(file);
+        let mut v: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        for key in keys {
+            assert!(v.as_object_mut().unwrap().remove(*key).is_some());
+        }
+        if let Some(e) = v.pointer_mut("/explanations/0") {
+            assert!(e.as_object_mut().unwrap().remove("calibration").is_some());
+        }
+        if let Some(m) = v.pointer_mut("/values/auc_f") {
+            assert!(m.as_object_mut().unwrap().remove("interval").is_some());
+        }
+        std::fs::write(&path, v.to_string()).unwrap();
+    }
+    let html = std::fs::read_to_string(write_report(run.path()).unwrap()).unwrap();
+    for text in ["class=\"levels\"", "class=\"flips\"", "95 % interval", "skipped:", "class=\"trust"] {
+        assert!(!html.contains(text), "{text:?} is on the page");
+    }
+    assert!(html.contains("Stability") && html.contains("0.891"));
+}

@@ -274,7 +274,8 @@ impl Explainer for Saliency {
             let scores = cx.predictor.predict(&images)?.class(target.class)?;
             let latent_score = latent.direction.classify(&w).ok().map(|c| c[0]);
             let code = w.as_slice().to_vec();
-            let series = ShiftSeries { lambdas, images, scores, code, origin: 1, latent_score };
+            let calibration = None;
+            let series = ShiftSeries { lambdas, images, scores, code, origin: 1, latent_score, calibration };
             list.push(Explanation::Shift { title: "Three steps".into(), series, notes: Vec::new() });
         }
         Ok(all)

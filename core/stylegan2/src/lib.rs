@@ -10,6 +10,7 @@ pub mod perceptual;
 pub mod prior;
 mod projection;
 pub mod rng;
+pub mod sefa;
 pub mod synth;
 pub mod train;
 pub mod weights;

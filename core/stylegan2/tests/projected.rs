@@ -279,8 +279,8 @@ samples-every = 64
     GeneratorManifest::read(&path)
 }
 
-fn parts(stop_after: Option<u64>) -> Parts {
-    Parts { features: Some(Box::new(Pyramid::new(1, 16))), stop_after }
+fn parts(stop_after: Option<u64>) -> Parts<'static> {
+    Parts { features: Some(Box::new(Pyramid::new(1, 16))), stop_after, ..Parts::default() }
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn a_resumed_run_is_bit_for_bit_an_undisturbed_one() {
     pictures(&folder.path().join("pictures"));
     let whole = gan_manifest(folder.path(), "whole", 96);
     let parts = gan_manifest(folder.path(), "parts", 96);
+    assert!(whole.training.path_length_weight > 0.0 && whole.training.style_mixing > 0.0);
     train_generator(&whole, None, &Silent).unwrap();
     // Stops within an R1 interval, so that the lazy schedule is tested too.
     for stop in [Some(24), Some(32), None] {
@@ -230,6 +231,7 @@ fn a_diverged_run_stops_with_a_message_and_cancelling_keeps_a_checkpoint() {
     wild.training.learning_rate = 1e30;
     let error = train_generator(&wild, None, &Silent).unwrap_err().to_string();
     assert!(error.contains("diverged") && error.contains("learning-rate"), "{error}");
+    assert!(error.contains("No checkpoint had been written"), "{error}");
 
     struct Stop;
     impl Monitor for Stop {

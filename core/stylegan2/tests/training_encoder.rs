@@ -57,7 +57,8 @@ fn generator(folder: &Path) {
     // Real images: those of codes that training does not draw, half as strong.
     let mut g =
         StyleGan2Generator::load(&folder.join("g.safetensors"), &GeneratorOptions::default()).unwrap();
-    let images = g.synthesize(&g.sample(24, 99).unwrap()).unwrap();
+    let codes = g.sample(24, 99).unwrap();
+    let images = g.synthesize(&codes).unwrap();
     std::fs::create_dir_all(folder.join("pictures")).unwrap();
     for i in 0..24 {
         let grey = images.image(i).iter().map(|v| ((v * 0.5 + 0.25) * 255.0).round() as u8).collect();

@@ -29,3 +29,10 @@ pub fn synthesis(options: &[String]) -> Outcome {
     }
     step(bench)
 }
+
+/// Runs the benchmark of training steps with `options`.
+pub fn training(options: &[String]) -> Outcome {
+    let mut bench = cargo(&["bench", "--locked", "--workspace", "--bench", "steps", "--"]);
+    bench.args(options);
+    step(bench)
+}

@@ -1,4 +1,5 @@
-//! Workspace tasks: `cargo xtask setup | demo | test | cuda | bench-gradcam | bench-synthesis | tidy`.
+//! Workspace tasks: `cargo xtask setup | demo | test | cuda | bench-gradcam | bench-synthesis |
+//! bench-training | tidy`.
 
 mod bench;
 mod demo;
@@ -38,6 +39,11 @@ Tasks of the Shiftlens workspace: cargo xtask TASK
             --series          instead: series of one image against their codes synthesised together
             --generate        instead: the rate of `shiftlens generate` against the bare engine's
             --network, --batch, --threads, --contenders, --rounds, --verbose   see core/stylegan2/benches/synthesis
+  bench-training
+          training steps of generator and discriminator on the CPU against PyTorch; the Python needs torch and safetensors
+            --python PYTHON   which Python (default: python3)
+            --augment         instead: what the augmentation of a batch costs
+            --rounds, --resolution, --threads, --cpu-time   see core/stylegan2/benches/steps
   tidy    the rules of core/ARCHITECTURE.md that can be checked mechanically
 ";
 
@@ -57,6 +63,7 @@ fn main() -> ExitCode {
         ("cuda", options) => gpu::Options::parse(options).and_then(|o| gpu::build(&o)),
         ("bench-gradcam", options) => bench::gradcam(options),
         ("bench-synthesis", options) => bench::synthesis(options),
+        ("bench-training", options) => bench::training(options),
         ("tidy", []) => tidy::report(&root()),
         ("help" | "--help" | "-h", _) => {
             print!("{HELP}");

@@ -2,7 +2,7 @@
 
 mod read;
 
-pub use read::{SMALLEST_SIDE, decode, read};
+pub use read::{SMALLEST_SIDE, centre, decode, read};
 
 use crate::manifest::{DataSpec, GroupBy, ImageSource, LabelBy, Labels};
 use shiftlens_api::{Error, Result};
@@ -143,7 +143,7 @@ fn csv_rows(path: &Path, spec: &DataSpec) -> Result<Vec<Row>> {
         Some(GroupBy::Column(name)) => Some(column(name)?),
         _ => None,
     };
-    let base = path.parent().unwrap_or(Path::new(""));
+    let base = spec.root.as_deref().or(path.parent()).unwrap_or(Path::new(""));
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(fail)?;

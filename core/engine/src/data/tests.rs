@@ -1,5 +1,6 @@
 use super::*;
 use image::{DynamicImage, ImageFormat};
+use shiftlens_api::Images;
 
 fn bytes_of(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut out = std::io::Cursor::new(Vec::new());
@@ -65,11 +66,11 @@ fn bad_files_say_what_is_wrong() {
     }
     let dot = DynamicImage::ImageLuma8(image::GrayImage::new(1, 1));
     assert!(message(&bytes_of(&dot, ImageFormat::Png)).contains("1x1 pixels, expected at least 8"));
-    assert!(matches!(read(Path::new("/nowhere/at/all.png")), Err(Error::Io { .. })));
+    assert!(matches!(read(Path::new("/nowhere/at/all.png"), None), Err(Error::Io { .. })));
 }
 
 fn spec(images: ImageSource) -> DataSpec {
-    DataSpec { images, labels: None, group: None, limit: None, synthetic: false }
+    DataSpec { images, root: None, crop: None, labels: None, group: None, limit: None, synthetic: false }
 }
 
 #[test]
@@ -113,6 +114,9 @@ fn csv_names_paths_labels_and_groups() {
     assert_eq!(items[0].group.as_deref(), Some("p1"));
     assert_eq!(items[2].group, None);
 
+    spec.root = Some("/elsewhere".into());
+    assert_eq!(scan(&spec).unwrap()[1].path, Path::new("/elsewhere/sub/a.png"));
+
     spec.group = Some(GroupBy::Column("patent".into()));
     let message = scan(&spec).unwrap_err().to_string();
     assert!(message.contains("no column `patent`: did you mean `patient`?"), "{message}");
@@ -147,4 +151,23 @@ fn ids_are_safe_and_unique() {
     assert_eq!(ids, ["0_a-b", "1_a-b", "1_A-B-2", "-", "-.a", "k"]);
     let same = ["k.png", "k.png", "k.png"].map(Path::new);
     assert_eq!(unique_ids(same.into_iter()), ["k", "k-2", "k-3"]);
+}
+
+#[test]
+fn the_centre_square_is_cut_out_of_every_channel() {
+    // Pixel (y, x) of channel c is 100 c + 10 y + x, in thousandths.
+    let at = |c: usize, y: usize, x: usize| (100 * c + 10 * y + x) as f32 / 1000.0;
+    let data = (0..3 * 8 * 9).map(|p| at(p / 72, p % 72 / 9, p % 9)).collect();
+    let x = Images::new([1, 3, 8, 9], data).unwrap();
+    let cut = centre(name(), x.clone(), Some(4)).unwrap();
+    assert_eq!(cut.shape(), [1, 3, 4, 4]);
+    for (p, v) in cut.as_slice().iter().enumerate() {
+        assert_eq!(*v, at(p / 16, p % 16 / 4 + 2, p % 4 + 2));
+    }
+    assert_eq!(centre(name(), x.clone(), None).unwrap(), x);
+    let message = centre(name(), x, Some(9)).unwrap_err().to_string();
+    assert!(
+        message.contains("knee.png: the image is 9x8 pixels, `crop` asks for its centre square of 9"),
+        "{message}"
+    );
 }

@@ -9,7 +9,11 @@
 //! which is scikit-learn's `LogisticRegression(C=C)` on standardised data (linfa's `alpha` is 1/C; the intercept is
 //! not penalised). In the raw space the coefficients are `beta / std`; their unit vector is α, their norm the slope
 //! of the latent classifier `c(w) = sigmoid(intercept + slope <w, α>)` (Schutte et al. 2021, section 2.3).
+//!
+//! linfa has no weights: with `class-weight = "balanced"` the same objective, weighted, is minimised by [`super::linear`].
 
+use super::codes::{ClassWeight, Examples, Standardised, along, check_extremes};
+use super::linear::{self, Loss};
 use linfa::DatasetBase;
 use linfa::traits::Fit;
 use linfa_logistic::LogisticRegression;
@@ -19,17 +23,21 @@ use shiftlens_api::{Direction, DirectionFinder, Error, LatentCodes, Result, Targ
 
 /// `params` of `kind = "logistic"`.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct LogisticParams {
     /// Inverse strength of the L2 penalty, as scikit-learn's `C`: larger trusts the data more.
     pub c: f64,
     /// Most iterations of L-BFGS.
     pub iterations: u64,
+    /// Share of the codes on either side, by score, that are fitted; all where it is missing.
+    pub extremes: Option<f64>,
+    /// How much each class weighs.
+    pub class_weight: ClassWeight,
 }
 
 impl Default for LogisticParams {
     fn default() -> Self {
-        Self { c: 1.0, iterations: 1000 }
+        Self { c: 1.0, iterations: 1000, extremes: None, class_weight: ClassWeight::None }
     }
 }
 
@@ -40,17 +48,24 @@ impl LogisticParams {
     /// [`Error::Invalid`] for an unknown key or a value out of range.
     pub fn from_json(params: &serde_json::Value) -> Result<Self> {
         let p: Self = crate::registry::decode(params)?;
-        if !(p.c.is_finite() && p.c > 0.0) {
-            return Err(Error::Invalid(format!("`c` is {}, expected a positive number", p.c)));
-        }
-        if p.iterations == 0 {
-            return Err(Error::invalid("`iterations` is 0, expected at least 1"));
-        }
+        check(p.c, p.iterations)?;
+        check_extremes(p.extremes)?;
         Ok(p)
     }
 }
 
-/// The built-in direction finder.
+/// `c` and `iterations`, checked.
+pub(super) fn check(c: f64, iterations: u64) -> Result<()> {
+    if !(c.is_finite() && c > 0.0) {
+        return Err(Error::Invalid(format!("`c` is {c}, expected a positive number")));
+    }
+    if iterations == 0 {
+        return Err(Error::invalid("`iterations` is 0, expected at least 1"));
+    }
+    Ok(())
+}
+
+/// The finder that the paper uses.
 #[derive(Debug, Clone)]
 pub struct Logistic {
     params: LogisticParams,
@@ -101,33 +116,24 @@ pub fn fit(x: Array2<f64>, y: &[bool], params: &LogisticParams) -> Result<Fitted
 
 impl DirectionFinder for Logistic {
     fn find(&mut self, w: &LatentCodes, y: &Targets) -> Result<Direction> {
-        let [n, layers, d] = w.shape();
-        let k = layers * d;
-        let mut x = Array2::from_shape_fn((n, k), |(i, j)| f64::from(w.code(i)[j]));
-        let mean: Vec<f64> = x.columns().into_iter().map(|c| c.sum() / n as f64).collect();
-        let std: Vec<f64> = x
-            .columns()
-            .into_iter()
-            .zip(&mean)
-            .map(|(c, m)| (c.iter().map(|v| (v - m).powi(2)).sum::<f64>() / n as f64).sqrt())
-            // A coordinate that never varies carries nothing: its standardised value is 0.
-            .map(|s| if s > 0.0 { s } else { 1.0 })
-            .collect();
-        for (j, mut column) in x.columns_mut().into_iter().enumerate() {
-            column.mapv_inplace(|v| (v - mean[j]) / std[j]);
+        let p = &self.params;
+        let examples = Examples::of(y, p.extremes)?;
+        let mut codes = Standardised::of(w, &examples.rows);
+        let fitted = match p.class_weight {
+            ClassWeight::None => fit(std::mem::take(&mut codes.z), &examples.labels, p)?,
+            ClassWeight::Balanced => {
+                let mut weights = p.class_weight.weights(&examples.labels);
+                weights.iter_mut().for_each(|v| *v *= p.c);
+                linear::fit(&codes.z, &examples.labels, &weights, Loss::Logistic, p.iterations)?
+            }
+        };
+        let (raw, intercept) = codes.raw(&fitted.coefficients, fitted.intercept);
+        let mut direction = along(w, &raw)?;
+        // Between extremes the classifier's border is not where f changes its mind: the caller calibrates it.
+        if p.extremes.is_none() {
+            direction.slope = raw.iter().map(|v| v * v).sum::<f64>().sqrt() as f32;
+            direction.intercept = intercept as f32;
         }
-        let fitted = fit(x, &y.labels(), &self.params)?;
-        let raw: Vec<f64> = fitted.coefficients.iter().zip(&std).map(|(b, s)| b / s).collect();
-        let slope = raw.iter().map(|v| v * v).sum::<f64>().sqrt();
-        let alpha: Vec<f64> = raw.iter().map(|v| v / slope).collect();
-        let projections: Vec<f64> =
-            (0..n).map(|i| w.code(i).iter().zip(&alpha).map(|(w, a)| f64::from(*w) * a).sum()).collect();
-        let (centre, sigma) = moments(&projections);
-        let mut direction =
-            Direction::new(alpha.iter().map(|v| *v as f32).collect(), layers, sigma as f32, centre as f32)?;
-        direction.slope = slope as f32;
-        direction.intercept =
-            (fitted.intercept - raw.iter().zip(&mean).map(|(b, m)| b * m).sum::<f64>()) as f32;
         Ok(direction)
     }
 }
@@ -140,12 +146,20 @@ pub(super) fn moments(values: &[f64]) -> (f64, f64) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::testing::golden_stats;
     use safetensors::SafeTensors;
 
-    fn golden_data() -> (Array2<f64>, Vec<bool>) {
+    /// The golden data with stretched and moved coordinates, and by how much each is stretched: standardising must undo
+    /// it.
+    pub fn stretched(x: &Array2<f64>) -> (LatentCodes, Vec<f64>) {
+        let scale: Vec<f64> = (0..x.ncols()).map(|j| 0.1 + j as f64 * 0.05).collect();
+        let raw = x.indexed_iter().map(|((_, j), v)| (v * scale[j] + 3.0 - j as f64 * 0.1) as f32).collect();
+        (LatentCodes::new([x.nrows(), 1, x.ncols()], raw).unwrap(), scale)
+    }
+
+    pub fn golden_data() -> (Array2<f64>, Vec<bool>) {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/logreg.safetensors");
         let bytes = std::fs::read(path).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -178,12 +192,7 @@ mod tests {
     #[test]
     fn back_in_the_raw_space_it_classifies_as_in_the_standardised_one() {
         let (x, y) = golden_data();
-        // Stretch and move the coordinates: standardising must undo it.
-        let raw: Vec<f32> = x
-            .indexed_iter()
-            .map(|((_, j), v)| (v * (0.1 + j as f64 * 0.05) + 3.0 - j as f64 * 0.1) as f32)
-            .collect();
-        let w = LatentCodes::new([1500, 1, 64], raw).unwrap();
+        let (w, _) = stretched(&x);
         let targets = Targets { values: y.iter().map(|v| f32::from(u8::from(*v))).collect(), threshold: 0.5 };
         let direction = Logistic::new(LogisticParams::default()).find(&w, &targets).unwrap();
 
@@ -209,13 +218,30 @@ mod tests {
     }
 
     #[test]
+    fn balanced_classes_move_the_border_and_extremes_leave_it_open() {
+        let (x, y) = golden_data();
+        let (w, _) = stretched(&x);
+        let value = |(i, l): (usize, &bool)| if *l && i % 4 == 0 { 0.9 } else { 0.1 + i as f32 * 1e-5 };
+        let y = Targets { values: y.iter().enumerate().map(value).collect(), threshold: 0.5 };
+        let find = |params: LogisticParams| Logistic::new(params).find(&w, &y).unwrap();
+        let share = |d: &Direction| d.classify(&w).unwrap().iter().filter(|p| **p >= 0.5).count();
+        let plain = find(LogisticParams::default());
+        let balanced = find(LogisticParams { class_weight: ClassWeight::Balanced, ..Default::default() });
+        let positives = y.labels().iter().filter(|l| **l).count();
+        assert!(share(&plain) < positives && share(&balanced) > 2 * positives, "{positives}");
+        assert_eq!(find(LogisticParams { extremes: Some(0.1), ..Default::default() }).slope, 0.0);
+    }
+
+    #[test]
     fn both_classes_and_sane_parameters_are_needed() {
         let x = Array2::zeros((4, 2));
         assert!(fit(x, &[true; 4], &LogisticParams::default()).unwrap_err().to_string().contains("4 of 4"));
         let from = |s: &str| LogisticParams::from_json(&serde_json::from_str(s).unwrap());
         assert_eq!(from("{}").unwrap(), LogisticParams::default());
         assert_eq!(from(r#"{"c": 0.1}"#).unwrap().c, 0.1);
-        assert!(from(r#"{"c": -1}"#).is_err());
+        assert!(from(r#"{"c": -1}"#).is_err() && from(r#"{"extremes": 0.6}"#).is_err());
+        let balanced = from(r#"{"class-weight": "balanced", "extremes": 0.3}"#).unwrap();
+        assert_eq!((balanced.class_weight, balanced.extremes), (ClassWeight::Balanced, Some(0.3)));
         assert!(from(r#"{"C": 1}"#).unwrap_err().to_string().contains("unknown field `C`"));
     }
 }

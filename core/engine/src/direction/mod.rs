@@ -1,15 +1,37 @@
 //! The direction α: sample, synthesise, predict, fit, and measure how far it can be trusted.
 //!
 //! Schutte et al. 2021, section 2.3: draw many w, ask f about G(w), fit a classifier c on (w, f(G(w)) >= 0.5). The
-//! audit holds codes back, and refits on two halves to see how stable the direction is.
+//! audit holds codes back, refits on two halves and on bootstrap samples, compares with random directions, and counts how
+//! often f's decision on held-out codes flips along it.
+//!
+//! | kind | what it fits |
+//! | --- | --- |
+//! | `logistic` | logistic regression, the paper's: [`Logistic`] |
+//! | `svm` | linear support vector machine: [`Svm`] |
+//! | `ridge` | regression on the score itself: [`Ridge`] |
+//! | `mean-difference` | the classes' means: [`MeanDifference`] |
+//! | `pca` | a principal component of the codes: [`Principal`] |
+//! | `sefa` | a factor of the generator's weights: [`Sefa`] |
 
+mod audit;
+mod codes;
+mod linear;
 mod logistic;
+mod ridge;
 mod store;
+mod svm;
+mod unsupervised;
 
+pub use audit::{Ask, AuditPlan, REACH};
+pub use codes::{Along, ClassWeight};
 pub use logistic::{Fitted, Logistic, LogisticParams, fit};
+pub use ridge::{Response, Ridge, RidgeParams};
 pub use store::{load, save};
+pub use svm::{Svm, SvmParams};
+pub use unsupervised::{MeanDifference, MeanDifferenceParams, Principal, PrincipalParams, Sefa, SefaParams};
 
 use crate::metrics;
+use logistic::moments;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -41,11 +63,30 @@ pub struct Plan {
     pub holdout: f64,
     /// Value from which a target counts as positive.
     pub threshold: f32,
-    /// Seed of the split.
+    /// f's score from which it says yes, for the flip-rate curve.
+    pub decision: f32,
+    /// Seed of the split, and of the audit's random numbers.
     pub seed: u64,
+    /// What a series moves along.
+    pub along: Along,
+    /// How much is spent on the audit.
+    pub audit: AuditPlan,
 }
 
-/// f's score of the target class on G(w) for every code, without keeping the images.
+/// What a direction is fitted to.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample<'a> {
+    /// The codes.
+    pub codes: &'a LatentCodes,
+    /// What stands against each, as [`Targets::values`].
+    pub values: &'a [f32],
+    /// The group of each. Codes of one group stay on one side of every split, and are resampled together.
+    pub groups: Option<&'a [String]>,
+    /// What they are, in messages: `sampled codes`.
+    pub what: &'a str,
+}
+
+/// f's score of the target class on G(w) for every code, without keeping the images; the monitor is told of the step `what`.
 ///
 /// # Errors
 /// If a component fails; [`Error::Component`] that names the sample if f's answer is not finite.
@@ -54,6 +95,7 @@ pub fn score_codes(
     generator: &mut dyn Generator,
     predictor: &mut dyn Predictor,
     target: &Target,
+    what: Option<&str>,
     monitor: &dyn Monitor,
 ) -> Result<Vec<f32>> {
     let mut scores = Vec::with_capacity(w.len());
@@ -69,26 +111,26 @@ pub fn score_codes(
             e => e,
         })?;
         scores.extend(answer);
-        monitor.progress("sampling the direction", to as u64, w.len() as u64);
+        if let Some(what) = what {
+            monitor.progress(what, to as u64, w.len() as u64);
+        }
     }
     Ok(scores)
 }
 
-/// Fits a direction to `values` on `codes` and audits it. Codes of one group (`groups[i]`, where given) stay on one
-/// side of every split.
+/// Fits a direction to a sample and audits it. `ask` answers f(G(w)); without it there is no flip-rate curve.
 ///
 /// # Errors
 /// [`Error::Invalid`] if only one class is present, with the figures; or if the finder fails.
 pub fn find(
     finder: &mut dyn DirectionFinder,
-    codes: &LatentCodes,
-    values: &[f32],
-    groups: Option<&[String]>,
+    sample: Sample<'_>,
     plan: Plan,
-    what: &str,
+    ask: Option<Ask<'_>>,
     monitor: &dyn Monitor,
 ) -> Result<Found> {
     let started = Instant::now();
+    let Sample { codes, values, groups, what } = sample;
     let labels = |v: &[f32]| v.iter().map(|v| *v >= plan.threshold).collect::<Vec<_>>();
     both_classes(values, plan.threshold, what)?;
     let order = split_order(codes.len(), groups, plan.seed);
@@ -111,10 +153,10 @@ pub fn find(
     if direction.slope == 0.0 {
         calibrate(&mut direction, &train_w, &targets)?;
     }
+    let direction = plan.along.aim(direction, &train_w)?;
     monitor.progress("fitting the direction", 1, 3);
-    let projections: Vec<f64> = direction.project(&test_w)?.into_iter().map(f64::from).collect();
     let test_labels = labels(&test_y);
-    let probabilities: Vec<f64> = direction.classify(&test_w)?.into_iter().map(f64::from).collect();
+    let (auc, accuracy) = audit::held_out(&direction, &test_w, &test_labels)?;
 
     let mut halves = Vec::new();
     for (i, part) in
@@ -125,20 +167,48 @@ pub fn find(
         let y = pick_values(values, &part);
         if both_classes(&y, plan.threshold, what).is_ok() {
             let targets = Targets { values: y, threshold: plan.threshold };
-            halves.push(finder.find(&pick(codes, &part)?, &targets)?);
+            let half = pick(codes, &part)?;
+            halves.push(plan.along.aim(finder.find(&half, &targets)?, &half)?);
         }
         monitor.progress("fitting the direction", i as u64 + 2, 3);
     }
     let positives = labels(&train_y).iter().filter(|l| **l).count() as f64 / train.len() as f64;
+    let train_groups: Option<Vec<String>> = groups.map(|g| train.iter().map(|i| g[*i].clone()).collect());
+    let (threshold, seed, AuditPlan { refits, randoms, codes: curve }) =
+        (plan.threshold, plan.seed, plan.audit);
+    let bootstrap = audit::bootstrap(
+        finder,
+        &direction,
+        plan.along,
+        &train_w,
+        &train_y,
+        train_groups.as_deref(),
+        threshold,
+        refits,
+        seed,
+        monitor,
+    )?;
+    let randoms = audit::random_directions(&train_w, &targets, randoms, seed)?;
+    let random = audit::random_record(&randoms, &test_w, &test_labels)?;
+    let flips = match ask {
+        Some(ask) => {
+            let sample = pick(codes, &audit::deal(test, curve, seed))?;
+            audit::flips(&direction, &randoms, &sample, plan.decision, ask, monitor)?
+        }
+        None => Vec::new(),
+    };
     let audit = AuditRecord {
         samples: (train.len(), test.len()),
         positives,
-        auc: metrics::auc(&projections, &test_labels),
-        accuracy: metrics::accuracy(&probabilities, &test_labels, 0.5),
+        auc,
+        accuracy,
         stability: match halves.as_slice() {
-            [a, b] => metrics::cosine(a.alpha(), b.alpha()),
+            [a, b] => metrics::cosine(a.step(), b.step()),
             _ => None,
         },
+        bootstrap,
+        random,
+        flips,
         sigma: f64::from(direction.sigma),
         seconds: started.elapsed().as_secs_f64(),
     };
@@ -169,6 +239,24 @@ pub fn remarks(audit: &AuditRecord) -> Vec<String> {
             "direction: two halves of the codes give directions with cosine {s:.2}: sample more codes for a stable one"
         ));
     }
+    if let (Some(auc), Some(random)) = (audit.auc, audit.random.as_ref().and_then(|r| r.auc_max))
+        && auc <= random
+    {
+        out.push(format!(
+            "direction: held-out AUC {auc:.3}, the best of the random directions has {random:.3}: it says no more of the \
+             predictor than chance"
+        ));
+    }
+    if let Some(last) = audit.flips.last().filter(|f| f.share < 0.5) {
+        let better = last.random.is_some_and(|r| r > last.share);
+        out.push(format!(
+            "direction: f changes its mind on {:.0} % of {} held-out samples within ±{} σ: most series will not cross{}",
+            100.0 * last.share,
+            last.codes,
+            last.lambda,
+            if better { "; random directions do better, try along = \"pattern\"" } else { "" }
+        ));
+    }
     out
 }
 
@@ -192,7 +280,7 @@ fn both_classes(values: &[f32], threshold: f32, what: &str) -> Result<()> {
 /// Gives a direction without a classifier one: a logistic regression on the projections alone.
 fn calibrate(direction: &mut Direction, w: &LatentCodes, y: &Targets) -> Result<()> {
     let projections: Vec<f64> = direction.project(w)?.into_iter().map(f64::from).collect();
-    let (mean, sigma) = logistic::moments(&projections);
+    let (mean, sigma) = moments(&projections);
     let sigma = if sigma > 0.0 { sigma } else { 1.0 };
     let z = projections.iter().map(|p| (p - mean) / sigma).collect();
     let x = ndarray::Array2::from_shape_vec((w.len(), 1), z).map_err(|e| Error::invalid(e.to_string()))?;

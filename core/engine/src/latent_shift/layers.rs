@@ -26,7 +26,7 @@ pub enum Layers {
 
 impl Layers {
     /// Decodes a name or `[first, last]`.
-    pub(super) fn from_json(value: &serde_json::Value) -> Result<Self> {
+    pub(crate) fn from_json(value: &serde_json::Value) -> Result<Self> {
         const NAMES: [(&str, Layers); 4] = [
             ("all", Layers::All),
             ("coarse", Layers::Coarse),

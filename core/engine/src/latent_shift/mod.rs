@@ -1,27 +1,37 @@
 //! The latent shift: G(w + λ σ α) for a range of λ, with f's score under each picture (Schutte et al. 2021, section
 //! 2.3).
 //!
-//! λ is in units of σ, the spread of the training codes along α. A series has an odd number of equally spaced steps
-//! from `-r` to `r`, so that λ = 0, the reconstruction G(E(x)), is its middle.
+//! λ is in units of σ, the spread of the training codes along α. For every image f is asked along the whole range
+//! `-limit ..= limit` (4 σ by default), and the λ are searched at which it reaches given scores, 0.1 to 0.9 by default,
+//! and at which its decision flips: a [`Calibration`] stands beside every series.
 //!
-//! `range = "calibrated"` chooses r for each image: f is asked at λ = ±1, ±2, … ±6 outward until it crosses the
-//! threshold on either side; with λ* the crossing (linear between the two neighbours), `r = clamp(1.25 |λ*|, 2, 6)`.
-//! So the crossing lies well inside the series, yet an image that flips at once is still shown over ±2 σ. Where f
-//! does not cross within ±6 σ, r is 6: further out codes no longer look like any that the generator was trained on.
+//! | `range` | the pictures of the series |
+//! | --- | --- |
+//! | `"calibrated"` | an odd number of equally spaced steps from `-r` to `r`, with `r = clamp(1.25 |λ*|, 2, 6)`, λ* the flip |
+//! | a number r | the same with this r |
+//! | `"levels"` | the pictures at which f reaches the levels, and λ = 0: the same predictions for all images |
+//!
+//! λ = 0, the reconstruction G(E(x)), is part of every series. With `"calibrated"` the flip lies well inside the series,
+//! yet an image that flips at once is still shown over ±2 σ. Where f's decision does not flip within the limit, it is
+//! asked further out, to 6 σ and no more: there codes no longer look like any that the generator was trained on.
 //!
 //! `layers` confines the shift to some of the generator's style inputs, as style mixing does: what changes then is of
 //! the scale that those inputs draw ([`Layers`]).
 
+mod calibrate;
 mod layers;
+mod params;
 
+pub use calibrate::TOLERANCE;
 pub use layers::Layers;
+pub use params::{LatentShiftParams, Range};
 
 use crate::direction::BATCH;
 use crate::metrics;
-use serde::Deserialize;
+use calibrate::Search;
 use shiftlens_api::{
-    Context, Direction, Error, Explainer, Explanation, Generator, Images, LatentCodes, Monitor, Predictor,
-    Result, Shift, ShiftSeries, Target,
+    Calibration, Context, Direction, Error, Explainer, Explanation, Generator, Images, LatentCodes, Monitor,
+    Predictor, Result, Shift, ShiftSeries, Target,
 };
 use std::ops::Range as Span;
 
@@ -29,79 +39,23 @@ use std::ops::Range as Span;
 pub const MIN_RANGE: f32 = 2.0;
 /// Largest calibrated range in σ.
 pub const MAX_RANGE: f32 = 6.0;
-/// A calibrated range is the crossing times this.
+/// A calibrated range is the flip times this.
 const MARGIN: f32 = 1.25;
-
-/// `params` of `kind = "latent-shift"`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LatentShiftParams {
-    /// Pictures in the series; odd, at least 3.
-    pub steps: usize,
-    /// From where to where.
-    pub range: Range,
-    /// Score of the target class at which f changes its mind.
-    pub threshold: f32,
-    /// Which of the generator's style inputs the shift edits.
-    pub layers: Layers,
-}
-
-/// From where to where λ goes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Range {
-    /// Chosen for each image so that f crosses the threshold if it can.
-    Calibrated,
-    /// `-r ..= r` in units of σ.
-    Fixed(f32),
-}
-
-impl Default for LatentShiftParams {
-    fn default() -> Self {
-        Self { steps: 9, range: Range::Calibrated, threshold: 0.5, layers: Layers::All }
-    }
-}
-
-impl LatentShiftParams {
-    /// Decodes and checks `params`; the threshold is the study's.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for an unknown key or a value out of range.
-    pub fn from_json(params: &serde_json::Value, threshold: f32) -> Result<Self> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Raw {
-            steps: Option<usize>,
-            range: Option<serde_json::Value>,
-            layers: Option<serde_json::Value>,
-        }
-        let raw: Raw = crate::registry::decode(params)?;
-        let steps = raw.steps.unwrap_or(9);
-        if steps < 3 || steps.is_multiple_of(2) {
-            return Err(Error::Invalid(format!(
-                "`steps` is {steps}, expected an odd number of at least 3, so that the middle picture is λ = 0 (try {})",
-                (steps + 1).max(3)
-            )));
-        }
-        let range = match &raw.range {
-            None => Range::Calibrated,
-            Some(serde_json::Value::String(s)) if s == "calibrated" => Range::Calibrated,
-            Some(v) => match v.as_f64() {
-                Some(r) if r.is_finite() && r > 0.0 => Range::Fixed(r as f32),
-                _ => {
-                    return Err(Error::Invalid(format!(
-                        "`range` is {v}, expected \"calibrated\" or a positive number in units of sigma"
-                    )));
-                }
-            },
-        };
-        let layers = raw.layers.as_ref().map_or(Ok(Layers::All), Layers::from_json)?;
-        Ok(Self { steps, range, threshold, layers })
-    }
-}
 
 /// `steps` values from `-r` to `r`; the middle one is exactly 0.
 fn grid(steps: usize, r: f32) -> Vec<f32> {
     let o = (steps / 2) as f32;
     (0..steps).map(|i| r * (i as f32 - o) / o).collect()
+}
+
+/// 0 and the λ of the levels that were reached, ascending. One that is 0 but for rounding is 0.
+fn at_levels(calibration: &Calibration) -> Vec<f32> {
+    let mut all: Vec<f32> =
+        calibration.levels.iter().filter_map(|l| l.lambda).filter(|l| l.abs() > 1e-3).collect();
+    all.push(0.0);
+    all.sort_by(f32::total_cmp);
+    all.dedup();
+    all
 }
 
 /// The λ nearest to 0 at which `scores` cross `threshold`, linear between steps; `None` if they do not.
@@ -115,7 +69,7 @@ pub fn flip(lambdas: &[f32], scores: &[f32], threshold: f32) -> Option<f32> {
         .min_by(|a, b| a.abs().total_cmp(&b.abs()))
 }
 
-/// Spearman's rank correlation of λ and f's score; `None` where all scores are equal.
+/// Spearman's rank correlation of λ and f's score in a series; `None` where all scores are equal.
 pub fn monotony(series: &ShiftSeries) -> Option<f64> {
     let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
     metrics::spearman(&wide(&series.lambdas), &wide(&series.scores))
@@ -136,7 +90,7 @@ impl Edit<'_> {
         lambdas.iter().map(|lambda| lambda * self.direction.sigma).collect()
     }
     fn shift<'a>(&'a self, steps: &'a [f32]) -> Result<Shift<'a>> {
-        Shift::new(self.direction.alpha(), steps)?.within(self.within.clone())
+        Shift::new(self.direction.step(), steps)?.within(self.within.clone())
     }
     /// `w + λ σ α` for one code.
     fn codes(&self, w: &LatentCodes, lambdas: &[f32]) -> Result<LatentCodes> {
@@ -227,69 +181,77 @@ pub fn latent_shift(
     let latent_layers = latent.generator.info().latent_layers;
     let edit = Edit { direction, within: params.layers.of(latent_layers)?, latent_layers };
 
-    let ranges = match params.range {
-        Range::Fixed(r) => vec![r; codes.len()],
+    let search = Search { levels: &params.levels, limit: params.limit, threshold: params.threshold };
+    let mut ask = |codes: &[LatentCodes]| {
+        let joined = LatentCodes::concat(codes)?;
+        score(&joined, latent.generator, cx.predictor, target, cx.monitor)
+    };
+    let found = search.run(&codes, &edit, &mut ask)?;
+    let series = match params.range {
+        Range::Fixed(r) => vec![grid(params.steps, r); codes.len()],
+        Range::Levels => found.iter().map(|f| at_levels(&f.calibration)).collect(),
         Range::Calibrated => {
-            let mut ask = |codes: &[LatentCodes]| {
-                let joined = LatentCodes::concat(codes)?;
-                score(&joined, latent.generator, cx.predictor, target, cx.monitor)
-            };
-            calibrate(&codes, &edit, params.threshold, &mut ask)?
+            let ranges = ranges(&codes, &found, &edit, &search, &mut ask)?;
+            ranges.into_iter().map(|r| grid(params.steps, r)).collect()
         }
     };
-    codes
-        .iter()
-        .zip(ranges)
-        .enumerate()
-        .map(|(i, (code, r))| {
-            let lambdas = grid(params.steps, r);
-            let (images, scores) =
-                render(code, &lambdas, &edit, latent.generator, cx.predictor, target, cx.monitor)?;
-            Ok(ShiftSeries {
-                lambdas,
-                images,
-                scores,
-                code: code.as_slice().to_vec(),
-                origin: params.steps / 2,
-                latent_score: latent_scores.as_ref().map(|s| s[i]),
-            })
+    let all = codes.iter().zip(series).zip(found).enumerate();
+    all.map(|(i, ((code, lambdas), found))| {
+        let (images, scores) =
+            render(code, &lambdas, &edit, latent.generator, cx.predictor, target, cx.monitor)?;
+        let origin = lambdas.iter().position(|l| *l == 0.0).unwrap_or(0);
+        Ok(ShiftSeries {
+            lambdas,
+            images,
+            scores,
+            code: code.as_slice().to_vec(),
+            origin,
+            latent_score: latent_scores.as_ref().map(|s| s[i]),
+            calibration: Some(found.calibration),
         })
-        .collect()
+    })
+    .collect()
 }
 
-/// The range of each code, searching outward (see the module's page).
-fn calibrate(
+/// The range of each series: wide enough to hold the flip (see the module's page). Where the search found none, f is
+/// asked outward from its ends, one σ at a time.
+fn ranges(
     codes: &[LatentCodes],
+    found: &[calibrate::Found],
     edit: &Edit<'_>,
-    threshold: f32,
-    score: &mut dyn FnMut(&[LatentCodes]) -> Result<Vec<f32>>,
+    search: &Search<'_>,
+    score: calibrate::Score<'_>,
 ) -> Result<Vec<f32>> {
-    let start = score(codes)?;
-    let mut ranges = vec![MAX_RANGE; codes.len()];
-    // The open images: index, λ-scores so far on the low and the high side.
-    let mut open: Vec<(usize, f32, f32)> = start.iter().enumerate().map(|(i, s)| (i, *s, *s)).collect();
-    for ring in 1..=MAX_RANGE as usize {
-        let (outer, inner) = (ring as f32, ring as f32 - 1.0);
+    let most = MAX_RANGE.max(search.limit);
+    let around = |at: f32| (MARGIN * at.abs()).clamp(MIN_RANGE, most);
+    let mut ranges: Vec<f32> = found.iter().map(|f| f.calibration.flip.map_or(most, around)).collect();
+    // The open images: index, scores at the inner edge on the low and the high side.
+    let mut open: Vec<(usize, f32, f32)> = found
+        .iter()
+        .enumerate()
+        .filter(|(_, f)| f.calibration.flip.is_none())
+        .map(|(i, f)| (i, f.scores[0], f.scores[f.scores.len() - 1]))
+        .collect();
+    let mut inner = search.limit;
+    while inner < most && !open.is_empty() {
+        let outer = (inner + 1.0).min(most);
         let probes = open
             .iter()
             .map(|(i, ..)| edit.codes(&codes[*i], &[-outer, outer]))
             .collect::<Result<Vec<_>>>()?;
-        if probes.is_empty() {
-            break;
-        }
         let scores = score(&probes)?;
         let mut still = Vec::new();
         for ((i, low, high), s) in open.into_iter().zip(scores.chunks_exact(2)) {
             let sides = [
-                flip(&[-outer, -inner], &[s[0], low], threshold),
-                flip(&[inner, outer], &[high, s[1]], threshold),
+                flip(&[-outer, -inner], &[s[0], low], search.threshold),
+                flip(&[inner, outer], &[high, s[1]], search.threshold),
             ];
             match sides.into_iter().flatten().min_by(|a, b| a.abs().total_cmp(&b.abs())) {
-                Some(at) => ranges[i] = (MARGIN * at.abs()).clamp(MIN_RANGE, MAX_RANGE),
+                Some(at) => ranges[i] = around(at),
                 None => still.push((i, s[0], s[1])),
             }
         }
-        open = still;
+        (open, inner) = (still, outer);
     }
     Ok(ranges)
 }
@@ -318,13 +280,23 @@ impl Explainer for LatentShift {
         Ok(latent_shift(cx, x, target, &self.params)?
             .into_iter()
             .map(|series| {
-                let r = series.lambdas[series.lambdas.len() - 1];
-                let mut notes = vec![("range".to_owned(), format!("±{r:.2} σ"))];
+                let within = |r: f32| format!("within ±{r:.2} σ");
+                let (range, shown) = match self.params.range {
+                    Range::Levels => {
+                        let shown = within(self.params.limit);
+                        (format!("levels reached {shown}"), shown)
+                    }
+                    _ => {
+                        let r = series.lambdas[series.lambdas.len() - 1];
+                        (format!("±{r:.2} σ"), within(r))
+                    }
+                };
+                let mut notes = vec![("range".to_owned(), range)];
                 if self.params.layers != Layers::All {
                     notes.push(("layers".into(), self.params.layers.to_string()));
                 }
                 if flip(&series.lambdas, &series.scores, threshold).is_none() {
-                    notes.push(("crossing".into(), format!("f does not cross {threshold} within ±{r:.2} σ")));
+                    notes.push(("crossing".into(), format!("f does not cross {threshold} {shown}")));
                 }
                 vec![Explanation::Shift { title: "Latent shift".into(), series, notes }]
             })

@@ -1,13 +1,14 @@
 //! The second step: meaning. Nothing here opens a file.
 
 use super::problem::{At, Located, ManifestError};
-use super::raw::{RawComponent, RawData, RawDirection, RawManifest};
+use super::raw::{RawComponent, RawData, RawDirection, RawManifest, RawTrust};
 use super::read::{CLASS, Sink, as_class};
 use super::study::{
     ClassRef, ComponentSpec, DataSpec, DirectionSpec, GroupBy, ImageSource, Kind, LabelBy, LabelSource,
-    Labels, Marks, ReportSpec, Study, folder_of,
+    Labels, Marks, ReportSpec, Study, TrustSpec, folder_of,
 };
 use super::tree::{Node, Value};
+use crate::direction::{Along, AuditPlan};
 use crate::nearest::{nearest, suggest};
 use crate::registry::{self, Rules};
 use regex::Regex;
@@ -77,6 +78,7 @@ impl Checker<'_> {
             .map(|c| self.component("explainer", c, &registry::rules(registry::EXPLAINERS)))
             .collect();
         let direction = raw.direction.as_ref().map(|d| self.direction(d));
+        let trust = raw.trust.as_ref().map(|t| self.trust(t));
 
         let latent = raw.generator.is_some() && raw.encoder.is_some();
         for (c, spec) in raw.explainers.iter().zip(&explainers) {
@@ -96,6 +98,10 @@ impl Checker<'_> {
         if !latent && let Some(d) = &raw.direction {
             let help = "add both, or leave [direction] out";
             self.sink.add(d.component.at, "[direction] without [generator] and [encoder]", help);
+        }
+        if !latent && let Some(t) = &raw.trust {
+            let help = "add both, or leave [trust] out";
+            self.sink.add(t.at, "[trust] without [generator] and [encoder]", help);
         }
         let direction = match direction {
             None if latent => {
@@ -119,6 +125,10 @@ impl Checker<'_> {
             generator: flat(generator)?,
             encoder: flat(encoder)?,
             direction,
+            trust: match trust {
+                None => None,
+                Some(t) => Some(t?),
+            },
             explainers: explainers.into_iter().collect::<Option<_>>()?,
             report,
             target,
@@ -183,11 +193,21 @@ impl Checker<'_> {
             }
             (None, None) => None,
         };
+        if let (Some(r), false) = (&raw.root, csv) {
+            self.sink.add(
+                r.at,
+                "`root` needs `images` to be a CSV file",
+                "other images are found where they lie",
+            );
+        }
+        let root = raw.root.as_ref().map(|r| self.base.join(&r.value));
+        let crop = raw.crop.as_ref().map(|c| c.value as usize);
         let limit = raw.limit.as_ref().map(|l| l.value as usize);
         match labels {
             Some(None) => None,
             labels => {
-                Some(DataSpec { images, labels: labels.flatten(), group, limit, synthetic: raw.synthetic })
+                let (labels, synthetic) = (labels.flatten(), raw.synthetic);
+                Some(DataSpec { images, root, crop, labels, group, limit, synthetic })
             }
         }
     }
@@ -233,7 +253,9 @@ impl Checker<'_> {
         let help = if self.raw.plugins.iter().any(|(n, _)| n.value == kind.value) {
             format!("`{0}` is a plugin: write kind = \"plugin:{0}\"", kind.value)
         } else {
-            valid.push("plugin:NAME");
+            if role != "retry" {
+                valid.push("plugin:NAME");
+            }
             suggest(&kind.value, &valid)
         };
         self.sink.add(kind.at, format!("unknown kind of {role}: \"{}\"", kind.value), help);
@@ -298,6 +320,7 @@ impl Checker<'_> {
             params,
             input: raw.input.as_ref().map(Node::json),
             output: raw.output.as_ref().map(Node::json),
+            predictor: None,
             classes: raw.classes.clone(),
             marks: Marks {
                 section: raw.at,
@@ -322,12 +345,17 @@ impl Checker<'_> {
     }
 
     fn direction(&self, raw: &RawDirection) -> Option<DirectionSpec> {
-        let finder = self.component("direction", &raw.component, &registry::rules(registry::DIRECTIONS));
+        let mut finder = self.component("direction", &raw.component, &registry::rules(registry::DIRECTIONS));
+        if let Some(finder) = finder.as_mut().filter(|f| f.kind == Kind::Builtin(registry::SEFA)) {
+            self.on_generator(finder, &raw.component);
+        }
+        let data = raw.data.as_ref().map(|d| (d, self.data(d)));
         let labels = match raw.labels.as_ref().map(|l| (l.value.as_str(), l.at)) {
             None | Some(("predictor", _)) => LabelSource::Predictor,
             Some(("truth", at)) => {
-                if self.raw.data.labels.is_none() {
-                    let help = "add `labels` to [data], or use labels = \"predictor\"";
+                let labels = raw.data.as_ref().map_or(&self.raw.data.labels, |d| &d.labels);
+                if labels.is_none() {
+                    let help = "add `labels` to [data] or to its own `data`, or use labels = \"predictor\"";
                     self.sink.add(at, "`labels = \"truth\"` needs ground truth", help);
                 }
                 LabelSource::Truth
@@ -338,6 +366,11 @@ impl Checker<'_> {
                 LabelSource::Predictor
             }
         };
+        if let (Some((d, _)), LabelSource::Predictor) = (&data, labels) {
+            let help =
+                "labels = \"predictor\" samples the generator; write labels = \"truth\" to fit on images";
+            self.sink.add(d.images.at, "`data` in [direction] without labels = \"truth\"", help);
+        }
         let share = |x: &Option<Located<f64>>, default: f64, what: &str| match x {
             Some(h) if h.value > 0.0 && h.value < 1.0 => h.value,
             Some(h) => {
@@ -357,7 +390,101 @@ impl Checker<'_> {
             seed: raw.seed.as_ref().map_or(0, |s| s.value),
             holdout: share(&raw.holdout, DEFAULT_HOLDOUT, "holdout"),
             threshold: share(&raw.threshold, 0.5, "threshold") as f32,
+            along: match raw.along.as_ref().map(|a| (a.value.as_str(), a.at)) {
+                None | Some(("normal", _)) => Along::Normal,
+                Some(("pattern", _)) => Along::Pattern,
+                Some((other, at)) => {
+                    let help = suggest(other, &["normal", "pattern"]);
+                    self.sink.add(at, format!("`along` in [direction] is \"{other}\""), help);
+                    Along::Normal
+                }
+            },
+            data: match data {
+                Some((_, spec)) => Some(spec?),
+                None => None,
+            },
+            audit: {
+                let usual = AuditPlan::default();
+                let or =
+                    |x: &Option<Located<u64>>, usual: usize| x.as_ref().map_or(usual, |v| v.value as usize);
+                AuditPlan {
+                    refits: or(&raw.audit.refits, usual.refits),
+                    randoms: or(&raw.audit.randoms, usual.randoms),
+                    codes: or(&raw.audit.codes, usual.codes),
+                }
+            },
         })
+    }
+
+    fn trust(&self, raw: &RawTrust) -> Option<TrustSpec> {
+        let most = |x: &Option<Located<f64>>, key: &str| {
+            if let Some(v) = x.as_ref().filter(|v| !(v.value > 0.0 && v.value.is_finite())) {
+                self.sink.add(v.at, format!("`{key}` is {}, expected a positive number", v.value), "");
+            }
+            x.as_ref().map(|v| v.value as f32)
+        };
+        let (max_gap, max_error) = (most(&raw.max_gap, "max-gap"), most(&raw.max_error, "max-error"));
+        if max_gap.is_none() && max_error.is_none() {
+            let help = "name at least one, for example max-gap = 0.1";
+            self.sink.add(
+                raw.at,
+                "[trust] has neither `max-gap` nor `max-error`: it would flag nothing",
+                help,
+            );
+        }
+        let retry = match &raw.retry {
+            None => None,
+            Some(r) => {
+                let mut spec = self.component("retry", r, &registry::rules(registry::REFINERS))?;
+                if let Kind::Plugin { .. } = spec.kind {
+                    self.sink.add(r.kind.at, "`retry` in [trust] takes no plugin", "name a built-in kind");
+                    return None;
+                }
+                self.on_generator(&mut spec, r);
+                if spec.params.get("features").is_some() {
+                    self.through_predictor(&mut spec);
+                }
+                Some(spec)
+            }
+        };
+        Some(TrustSpec { max_gap, max_error, retry })
+    }
+
+    /// Hands the predictor's file and how it is fed to a component that looks through it: an ONNX model alone is open.
+    fn through_predictor(&self, spec: &mut ComponentSpec) {
+        let f = &self.raw.predictor;
+        if f.kind.value == "onnx" {
+            spec.predictor = f.path.as_ref().map(|p| self.base.join(&p.value));
+            spec.input = f.input.as_ref().map(Node::json);
+        } else {
+            let message = format!(
+                "`features` in [trust] are those of an ONNX predictor, [predictor] is of kind \"{}\"",
+                f.kind.value
+            );
+            self.sink.add(spec.marks.blame(&message), message, "leave `features` out");
+        }
+    }
+
+    /// Hands the generator's file to a component that reads its weights: only the built-in StyleGAN2 has them open.
+    fn on_generator(&self, spec: &mut ComponentSpec, raw: &RawComponent) {
+        match &self.raw.generator {
+            Some(g) if g.kind.value == registry::STYLEGAN2 => {
+                spec.path = g.path.as_ref().map(|p| self.base.join(&p.value));
+            }
+            Some(g) => {
+                let message = format!(
+                    "kind \"{}\" reads the weights of a StyleGAN2 generator, [generator] is of kind \"{}\"",
+                    spec.kind, g.kind.value
+                );
+                self.sink.add(
+                    raw.kind.at,
+                    message,
+                    "use a generator of kind \"stylegan2\", or another kind here",
+                );
+            }
+            // Said already: the section needs a generator.
+            None => {}
+        }
     }
 
     fn report(&self) -> ReportSpec {
@@ -395,6 +522,7 @@ fn default_direction(at: At) -> DirectionSpec {
             params: serde_json::json!({}),
             input: None,
             output: None,
+            predictor: None,
             classes: Vec::new(),
             marks: Marks { section: at, kind: at, path: None, pin: None, device: None, nodes: Vec::new() },
         },
@@ -403,5 +531,8 @@ fn default_direction(at: At) -> DirectionSpec {
         seed: 0,
         holdout: DEFAULT_HOLDOUT,
         threshold: 0.5,
+        along: Along::Normal,
+        data: None,
+        audit: AuditPlan::default(),
     }
 }

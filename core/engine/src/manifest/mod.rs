@@ -15,10 +15,10 @@ mod study;
 mod tree;
 
 pub use problem::{At, Located, ManifestError, Problem, Sources};
-pub use raw::{RawComponent, RawData, RawDirection, RawLabels, RawManifest};
+pub use raw::{RawAudit, RawComponent, RawData, RawDirection, RawLabels, RawManifest, RawTrust};
 pub use study::{
     ClassRef, ComponentSpec, DataSpec, DirectionSpec, GroupBy, ImageSource, Kind, LabelBy, LabelSource,
-    Labels, ReportSpec, Study,
+    Labels, ReportSpec, Study, TrustSpec,
 };
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub struct RawManifest {
     pub encoder: Option<RawComponent>,
     /// `[direction]`.
     pub direction: Option<RawDirection>,
+    /// `[trust]`.
+    pub trust: Option<RawTrust>,
     /// `[[explainer]]`, in order.
     pub explainers: Vec<RawComponent>,
     /// `[plugins]`: name and file stem.
@@ -40,6 +42,10 @@ pub struct RawManifest {
 pub struct RawData {
     /// A folder, a CSV file or a glob.
     pub images: Located<String>,
+    /// The folder that the paths in a CSV start from.
+    pub root: Option<Located<String>>,
+    /// Side of the centre square that is cut out of every image.
+    pub crop: Option<Located<u64>>,
     /// Ground truth.
     pub labels: Option<RawLabels>,
     /// `group.file-name`: a regular expression.
@@ -105,6 +111,36 @@ pub struct RawDirection {
     pub holdout: Option<Located<f64>>,
     /// Score from which f says yes.
     pub threshold: Option<Located<f64>>,
+    /// What a series moves along: `normal` or `pattern`.
+    pub along: Option<Located<String>>,
+    /// The labelled images whose codes it is fitted to.
+    pub data: Option<RawData>,
+    /// How much is spent on the audit.
+    pub audit: RawAudit,
+}
+
+/// `direction.audit`.
+#[derive(Debug, Default)]
+pub struct RawAudit {
+    /// Refits to bootstrap samples.
+    pub refits: Option<Located<u64>>,
+    /// Random directions.
+    pub randoms: Option<Located<u64>>,
+    /// Codes of the flip-rate curve.
+    pub codes: Option<Located<u64>>,
+}
+
+/// `[trust]`.
+#[derive(Debug)]
+pub struct RawTrust {
+    /// Where the section stands.
+    pub at: At,
+    /// Most |f(x) - f(G(E(x)))|.
+    pub max_gap: Option<Located<f64>>,
+    /// Most root mean square difference of pixels.
+    pub max_error: Option<Located<f64>>,
+    /// `retry`, its `params` and `device`.
+    pub retry: Option<RawComponent>,
 }
 
 impl RawManifest {
@@ -187,7 +223,7 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
     let name = t.required_string("name", "for example `name = \"knee osteoarthritis\"`");
     let data = t
         .required("data", "a study needs `[data]` with `images = \"folder\"`")
-        .and_then(|n| read_data(n, sink));
+        .and_then(|n| read_data("[data]", n, sink));
     let predictor = t
         .required(
             "predictor",
@@ -197,6 +233,7 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
     let generator = t.node("generator").map(|n| read_component("[generator]", n, sink, Own::InputAndOutput));
     let encoder = t.node("encoder").map(|n| read_component("[encoder]", n, sink, Own::InputAndOutput));
     let direction = t.node("direction").map(|n| read_direction(n, sink));
+    let trust = t.node("trust").map(|n| read_trust(n, sink));
     let explainers =
         t.required("explainer", "name at least one: `[[explainer]]` with `kind = \"latent-shift\"`");
     let explainers = explainers.and_then(|n| read_explainers(n, sink));
@@ -210,6 +247,7 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
     t.finish();
     let (name, data, predictor, explainers) = (name?, data?, predictor?, explainers?);
     let (generator, encoder, direction) = (flat(generator)?, flat(encoder)?, flat(direction)?);
+    let trust = flat(trust)?;
     let plugins = flat(plugins)?.unwrap_or_default();
     let formats = flat(formats)?.flatten().map(|f| f.value);
     Some(Box::new(move |sources| RawManifest {
@@ -220,6 +258,7 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
         generator,
         encoder,
         direction,
+        trust,
         explainers,
         plugins,
         formats,
@@ -236,12 +275,13 @@ fn flat<T>(x: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-fn read_data(node: &Node, sink: &Sink<'_>) -> Option<RawData> {
-    let mut t = Table::new("[data]", node, sink)?;
+fn read_data(what: &str, node: &Node, sink: &Sink<'_>) -> Option<RawData> {
+    let mut t = Table::new(what, node, sink)?;
     let images = t
         .required_string("images", "a folder, a CSV with a `path` column, or a glob such as \"knees/*.png\"");
+    let (root, crop) = (t.string("root"), t.count("crop", 8));
     let labels = t.node("labels").map(|n| {
-        let mut l = Table::new("`labels` in [data]", n, sink)?;
+        let mut l = Table::new(format!("`labels` in {what}"), n, sink)?;
         let from =
             l.required_string("from", "\"folder\" (the folder an image lies in) or \"column\" (of the CSV)");
         let column = l.string("column");
@@ -251,7 +291,7 @@ fn read_data(node: &Node, sink: &Sink<'_>) -> Option<RawData> {
             if found.is_none() {
                 sink.add(
                     l.at(),
-                    format!("`labels` in [data] lacks the key `{key}`"),
+                    format!("`labels` in {what} lacks the key `{key}`"),
                     "a list such as [\"3\", \"4\"]",
                 );
             }
@@ -260,7 +300,7 @@ fn read_data(node: &Node, sink: &Sink<'_>) -> Option<RawData> {
         Some(RawLabels { from: from?, column, positive: positive?, negative: negative? })
     });
     let group = t.node("group").map(|n| {
-        let mut g = Table::new("`group` in [data]", n, sink)?;
+        let mut g = Table::new(format!("`group` in {what}"), n, sink)?;
         let both = (g.string("file-name"), g.string("column"));
         g.finish();
         Some(both)
@@ -269,7 +309,8 @@ fn read_data(node: &Node, sink: &Sink<'_>) -> Option<RawData> {
     let synthetic = t.flag("synthetic");
     t.finish();
     let (group_file_name, group_column) = flat(group)?.unwrap_or_default();
-    Some(RawData { images: images?, labels: flat(labels)?, group_file_name, group_column, limit, synthetic })
+    let labels = flat(labels)?;
+    Some(RawData { images: images?, root, crop, labels, group_file_name, group_column, limit, synthetic })
 }
 
 /// Keys that only some sections have.
@@ -316,8 +357,63 @@ fn read_direction(node: &Node, sink: &Sink<'_>) -> Option<RawDirection> {
     let labels = t.string("labels");
     let (samples, seed) = (t.count("samples", 20), t.count("seed", 0));
     let (holdout, threshold) = (t.number("holdout"), t.number("threshold"));
+    let along = t.string("along");
+    let data = t.node("data").map(|n| read_data("`data` in [direction]", n, sink));
+    let audit = t.node("audit").map(|n| {
+        let mut a = Table::new("`audit` in [direction]", n, sink)?;
+        let all = RawAudit {
+            refits: a.count("refits", 0),
+            randoms: a.count("randoms", 0),
+            codes: a.count("codes", 0),
+        };
+        a.finish();
+        Some(all)
+    });
     t.finish();
-    Some(RawDirection { component: component?, labels, samples, seed, holdout, threshold })
+    let (data, audit) = (flat(data)?, flat(audit)?.unwrap_or_default());
+    Some(RawDirection {
+        component: component?,
+        labels,
+        samples,
+        seed,
+        holdout,
+        threshold,
+        along,
+        data,
+        audit,
+    })
+}
+
+fn read_trust(node: &Node, sink: &Sink<'_>) -> Option<RawTrust> {
+    let mut t = Table::new("[trust]", node, sink)?;
+    let (max_gap, max_error) = (t.number("max-gap"), t.number("max-error"));
+    let (retry, device) = (t.string("retry"), t.string("device"));
+    let params = t.node("params").cloned();
+    let at = t.at();
+    t.finish();
+    for (key, place) in [("device", device.as_ref().map(|d| d.at)), ("params", params.as_ref().map(|p| p.at))]
+    {
+        if let (None, Some(place)) = (&retry, place) {
+            sink.add(
+                place,
+                format!("`{key}` in [trust] without `retry`"),
+                "they are those of what is tried again",
+            );
+        }
+    }
+    let retry = retry.map(|kind| RawComponent {
+        section: "[trust]".into(),
+        at,
+        kind,
+        path: None,
+        sha256: None,
+        device,
+        input: None,
+        output: None,
+        params,
+        classes: Vec::new(),
+    });
+    Some(RawTrust { at, max_gap, max_error, retry })
 }
 
 fn read_explainers(node: &Node, sink: &Sink<'_>) -> Option<Vec<RawComponent>> {

@@ -2,6 +2,7 @@
 
 use super::problem::{At, Located, ManifestError, Sources};
 use super::tree::Node;
+use crate::direction::{Along, AuditPlan};
 use regex::Regex;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ pub struct Study {
     pub encoder: Option<ComponentSpec>,
     /// How α is found, where the study has a latent space.
     pub direction: Option<DirectionSpec>,
+    /// When a case's reconstruction is not to be trusted, and what is tried then.
+    pub trust: Option<TrustSpec>,
     /// The explainers, in order.
     pub explainers: Vec<ComponentSpec>,
     /// What the report is made of.
@@ -87,6 +90,12 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 pub struct DataSpec {
     /// The files.
     pub images: ImageSource,
+    /// The folder that the paths in a CSV start from; `None` is the CSV's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
+    /// Side of the centre square that is cut out of every image before anything else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop: Option<usize>,
     /// Ground truth.
     pub labels: Option<Labels>,
     /// Groups (patients).
@@ -103,7 +112,7 @@ pub struct DataSpec {
 pub enum ImageSource {
     /// All image files below a folder.
     Folder(PathBuf),
-    /// The files that the `path` column names, relative to the CSV.
+    /// The files that the `path` column names, relative to the CSV or to [`DataSpec::root`].
     Csv(PathBuf),
     /// All files that match.
     Glob(String),
@@ -205,7 +214,7 @@ impl std::fmt::Display for Kind {
 /// A component to be made.
 #[derive(Debug, Clone)]
 pub struct ComponentSpec {
-    /// `predictor`, `generator`, `encoder`, `direction`, `explainer`.
+    /// `predictor`, `generator`, `encoder`, `direction`, `retry`, `explainer`.
     pub role: &'static str,
     /// What makes it.
     pub kind: Kind,
@@ -223,6 +232,8 @@ pub struct ComponentSpec {
     pub input: Option<serde_json::Value>,
     /// `output` of a predictor, as it stands.
     pub output: Option<serde_json::Value>,
+    /// The predictor's file, for components that look through it.
+    pub predictor: Option<PathBuf>,
     /// Classes that an explainer explains; the study's target alone where it names none. Empty for other roles.
     pub classes: Vec<Located<ClassRef>>,
     pub(crate) marks: Marks,
@@ -266,6 +277,23 @@ pub struct DirectionSpec {
     pub holdout: f64,
     /// Score from which f says yes.
     pub threshold: f32,
+    /// What a series moves along.
+    pub along: Along,
+    /// The labelled images whose codes it is fitted to, where these are not the study's own.
+    pub data: Option<DataSpec>,
+    /// How much is spent on the audit.
+    pub audit: AuditPlan,
+}
+
+/// The trust gate: how much a reconstruction may differ before the case is flagged.
+#[derive(Debug, Clone)]
+pub struct TrustSpec {
+    /// Most |f(x) - f(G(E(x)))|.
+    pub max_gap: Option<f32>,
+    /// Most root mean square difference of pixels.
+    pub max_error: Option<f32>,
+    /// What looks for a better code of a flagged image.
+    pub retry: Option<ComponentSpec>,
 }
 
 /// What a direction is fitted to.

@@ -99,7 +99,7 @@ fn every_mistake_has_a_place_and_a_suggestion() {
         (
             "steps = 9",
             "stepz = 9",
-            "unknown field `stepz`, expected one of `steps`, `range`, `layers` (did you mean `steps`?",
+            "unknown field `stepz`, expected one of `steps`, `range`, `levels`, `limit`, `layers` (did you mean `steps`?",
         ),
         (
             "plugin:gradcam",
@@ -117,6 +117,11 @@ fn every_mistake_has_a_place_and_a_suggestion() {
             "seed = 7",
             "seed = 7\nlabels = \"thruth\"",
             "`labels` in [direction] is \"thruth\" (did you mean `truth`?",
+        ),
+        (
+            "seed = 7",
+            "seed = 7\nalong = \"patern\"",
+            "`along` in [direction] is \"patern\" (did you mean `pattern`?",
         ),
         ("seed = 7", "seed = 7\nholdout = 1.5", "`holdout` is 1.5, expected a number between 0 and 1"),
         ("seed = 7", "seed = 7\ndevice = \"cpu\"", "`device` does not apply to kind \"logistic\""),
@@ -155,6 +160,64 @@ fn every_mistake_has_a_place_and_a_suggestion() {
             "kind = \"plugin:gradcam\"",
             "kind = \"plugin:gradcam\"\nclasses = [\"healthy\", true]",
             "study.toml:28:23: `classes` in [[explainer]] 2 has true or false as an entry",
+        ),
+        (
+            "images = \"images\"",
+            "images = \"images\"\nroot = \"..\"",
+            "`root` needs `images` to be a CSV file",
+        ),
+        (
+            "images = \"images\"",
+            "images = \"images\"\ncrop = 4",
+            "`crop` in [data] is an integer, expected a whole number of at least 8",
+        ),
+        ("kind = \"logistic\"", "kind = \"svn\"", "unknown kind of direction: \"svn\" (did you mean `svm`?"),
+        (
+            "kind = \"logistic\"",
+            "kind = \"svm\"\nparams = { extreme = 0.25 }",
+            "unknown field `extreme`, expected one of `c`, `iterations`, `extremes`, `class-weight` (did you mean `extremes`?",
+        ),
+        (
+            "seed = 7",
+            "seed = 7\naudit = { refit = 3 }",
+            "unknown key `refit` in `audit` in [direction] (did you mean",
+        ),
+        (
+            "seed = 7",
+            "seed = 7\ndata = { images = \"train\" }",
+            "study.toml:23:19: `data` in [direction] without labels = \"truth\"",
+        ),
+        (
+            "seed = 7",
+            "seed = 7\nlabels = \"truth\"\ndata = { images = \"train\", labels = { form = \"folder\" } }",
+            "unknown key `form` in `labels` in `data` in [direction]",
+        ),
+        (
+            "seed = 7",
+            "seed = 7\nlabels = \"truth\"\ndata = { images = \"train\" }",
+            "`labels = \"truth\"` needs ground truth",
+        ),
+        (
+            "[report]",
+            "[trust]\nmax-gab = 0.1\n[report]",
+            "unknown key `max-gab` in [trust] (did you mean `max-gap`?",
+        ),
+        ("[report]", "[trust]\n[report]", "[trust] has neither `max-gap` nor `max-error`"),
+        ("[report]", "[trust]\nmax-gap = -1\n[report]", "`max-gap` is -1, expected a positive number"),
+        (
+            "[report]",
+            "[trust]\nmax-gap = 0.1\nparams = { steps = 3 }\n[report]",
+            "`params` in [trust] without `retry`",
+        ),
+        (
+            "[report]",
+            "[trust]\nmax-gap = 0.1\nretry = \"projektor\"\n[report]",
+            "unknown kind of retry: \"projektor\"",
+        ),
+        (
+            "[report]",
+            "[trust]\nmax-gap = 0.1\nretry = \"plugin:gradcam\"\n[report]",
+            "`retry` in [trust] takes no plugin",
         ),
         (
             "kind = \"stylegan2\"",
@@ -243,4 +306,53 @@ fn the_shipped_manifests_are_right() {
         }
     }
     assert!(seen >= 2);
+}
+
+#[test]
+fn sections_of_a_study_with_a_gate_and_a_training_set() {
+    let text = GOOD
+        .replace("images = \"images\"", "images = \"test.csv\"\nroot = \"../data\"\ncrop = 64")
+        .replace(
+            "seed = 7",
+            "seed = 7\nlabels = \"truth\"\naudit = { refits = 3, codes = 0 }\n\
+             data = { images = \"train.csv\", root = \"/data\", labels = { from = \"folder\", positive = [1], negative = [0] } }",
+        )
+        .replace("[report]", "[trust]\nmax-gap = 0.1\nmax-error = 0.2\n[report]");
+    let s = open(&text, &[]).unwrap();
+    assert_eq!((s.data.root.as_deref(), s.data.crop), (Some(Path::new("studies/../data")), Some(64)));
+    let d = s.direction.unwrap();
+    assert_eq!((d.audit.refits, d.audit.randoms, d.audit.codes), (3, 10, 0));
+    let own = d.data.unwrap();
+    assert_eq!(own.images, ImageSource::Csv("studies/train.csv".into()));
+    assert_eq!((own.root.as_deref(), own.crop), (Some(Path::new("/data")), None));
+    let t = s.trust.unwrap();
+    assert_eq!((t.max_gap, t.max_error, t.retry.is_none()), (Some(0.1), Some(0.2), true));
+    assert!(open(GOOD, &[]).unwrap().trust.is_none());
+}
+
+#[test]
+fn what_reads_the_generators_weights_is_handed_its_file() {
+    let text = GOOD
+        .replace("kind = \"logistic\"", "kind = \"sefa\"\nparams = { component = 1, layers = \"middle\" }");
+    let finder = open(&text, &[]).unwrap().direction.unwrap().finder;
+    assert_eq!(finder.path.as_deref(), Some(Path::new("studies/generator.safetensors")));
+    let other = text.replace(
+        "kind = \"stylegan2\"\npath = \"generator.safetensors\"",
+        "kind = \"onnx\"\npath = \"g.onnx\"",
+    );
+    let message = open(&other, &[]).unwrap_err().to_string();
+    assert!(
+        message.contains(
+            "kind \"sefa\" reads the weights of a StyleGAN2 generator, [generator] is of kind \"onnx\""
+        ),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_gate_needs_a_latent_space() {
+    let text = "schema = 1\nname = \"a\"\n[data]\nimages = \"i\"\n[predictor]\nkind = \"onnx\"\npath = \"f\"\n\
+                [trust]\nmax-gap = 0.1\n[[explainer]]\nkind = \"plugin:a\"\n[plugins]\na = \"a\"\n";
+    let message = open(text, &[]).unwrap_err().to_string();
+    assert!(message.contains("[trust] without [generator] and [encoder]"), "{message}");
 }

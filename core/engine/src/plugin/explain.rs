@@ -300,5 +300,5 @@ unsafe fn read_series(s: &SeriesV1) -> Result<ShiftSeries> {
         })?;
     let (_, code) = finite("series: code", &s.code)?;
     let latent_score = (!s.latent_score.is_nan()).then_some(s.latent_score);
-    Ok(ShiftSeries { lambdas, images, scores, code, origin, latent_score })
+    Ok(ShiftSeries { lambdas, images, scores, code, origin, latent_score, calibration: None })
 }

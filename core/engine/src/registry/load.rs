@@ -1,7 +1,10 @@
 //! Making a study's components, and trying them on one another before any work is done.
 
 use super::plugins::{FromPlugin, Libraries};
-use super::{Ambient, DIRECTIONS, ENCODERS, EXPLAINERS, Entry, GENERATORS, LATENT_SHIFT, Made, PREDICTORS};
+use super::{
+    Ambient, DIRECTIONS, ENCODERS, EXPLAINERS, Entry, GENERATORS, LATENT_SHIFT, Made, PREDICTORS, REFINERS,
+    Refine,
+};
 use crate::latent_shift::LatentShiftParams;
 use crate::manifest::{ComponentSpec, Kind, ManifestError, Study};
 use sha2::{Digest, Sha256};
@@ -15,6 +18,8 @@ pub struct Components {
     pub predictor: Box<dyn Predictor>,
     /// G and E and the finder of α, where the study has a latent space.
     pub latent: Option<LatentParts>,
+    /// What looks for a better code of an image whose reconstruction is not to be trusted.
+    pub refiner: Option<Box<dyn Refine>>,
     /// In the manifest's order.
     pub explainers: Vec<Box<dyn Explainer>>,
     /// The study's class: what a direction is fitted to, and what an explainer explains that names no other.
@@ -218,6 +223,8 @@ impl Study {
             }
             _ => None,
         };
+        let retry = self.trust.as_ref().and_then(|t| t.retry.as_ref());
+        let refiner = retry.map(|r| l.component(r, REFINERS, |_| Default::default())).transpose()?;
         let explainers = self
             .explainers
             .iter()
@@ -238,8 +245,17 @@ impl Study {
         if !remarks.iter().any(|r| r.contains("output.target")) {
             remarks.extend(assumed);
         }
-        let mut c =
-            Components { predictor, latent, explainers, target, explained, classes, records, remarks };
+        let mut c = Components {
+            predictor,
+            latent,
+            refiner,
+            explainers,
+            target,
+            explained,
+            classes,
+            records,
+            remarks,
+        };
         self.try_out(&mut c)?;
         Ok(c)
     }

@@ -7,6 +7,7 @@ mod classes;
 mod load;
 mod onnx;
 mod plugins;
+mod refine;
 mod stylegan2;
 
 pub(crate) use load::hex;
@@ -14,8 +15,12 @@ pub use load::{Components, Drawing, LatentParts, hash_file};
 pub use onnx::{
     Dim, GradientGraph, GradientRequest, Scalar, Seed, differentiate, layers, predictor_features, show_dims,
 };
+pub use refine::Refine;
 
-use crate::direction::{Logistic, LogisticParams};
+use crate::direction::{
+    Logistic, LogisticParams, MeanDifference, MeanDifferenceParams, Principal, PrincipalParams, Ridge,
+    RidgeParams, Sefa, SefaParams, Svm, SvmParams,
+};
 use crate::latent_shift::{LatentShift, LatentShiftParams};
 use crate::manifest::ComponentSpec;
 use serde::de::DeserializeOwned;
@@ -23,8 +28,12 @@ use shiftlens_api::{DirectionFinder, Encoder, Error, Explainer, Generator, Predi
 
 /// The built-in explainer's kind.
 pub const LATENT_SHIFT: &str = "latent-shift";
-/// The built-in direction finder's kind.
+/// The direction finder's kind where the manifest names none.
 pub const LOGISTIC: &str = "logistic";
+/// The kind of direction that comes from a generator's weights.
+pub const SEFA: &str = "sefa";
+/// The kind of generator whose weights are open.
+pub const STYLEGAN2: &str = "stylegan2";
 
 /// What components are told besides their own section.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,7 +91,7 @@ pub static PREDICTORS: &[Entry<dyn Predictor>] =
 /// Kinds of `[generator]`.
 pub static GENERATORS: &[Entry<dyn Generator>] = &[
     Entry {
-        kind: "stylegan2",
+        kind: STYLEGAN2,
         path: true,
         device: true,
         check: stylegan2::check_generator,
@@ -103,13 +112,52 @@ pub static ENCODERS: &[Entry<dyn Encoder>] = &[
     Entry { kind: "onnx", path: true, device: false, check: onnx::check_encoder, make: onnx::encoder },
 ];
 
+/// A kind of `[direction]` that needs nothing but its parameters.
+macro_rules! direction {
+    ($kind:expr, $finder:ident, $read:expr) => {
+        Entry {
+            kind: $kind,
+            path: false,
+            device: false,
+            check: |spec| $read(&spec.params).map(|_| ()),
+            make: |spec, _| made(Box::new($finder::new($read(&spec.params)?)), "built in"),
+        }
+    };
+}
+
 /// Kinds of `[direction]`.
-pub static DIRECTIONS: &[Entry<dyn DirectionFinder>] = &[Entry {
-    kind: LOGISTIC,
+pub static DIRECTIONS: &[Entry<dyn DirectionFinder>] = &[
+    Entry {
+        kind: LOGISTIC,
+        path: false,
+        device: false,
+        check: |spec| LogisticParams::from_json(&spec.params).map(|_| ()),
+        make: |spec, _| made(Box::new(Logistic::new(LogisticParams::from_json(&spec.params)?)), "linfa"),
+    },
+    direction!("svm", Svm, SvmParams::from_json),
+    direction!("ridge", Ridge, RidgeParams::from_json),
+    direction!("mean-difference", MeanDifference, MeanDifferenceParams::from_json),
+    direction!("pca", Principal, decode::<PrincipalParams>),
+    Entry {
+        kind: SEFA,
+        // The manifest's check hands it the generator's.
+        path: false,
+        device: false,
+        check: |spec| SefaParams::from_json(&spec.params).map(|_| ()),
+        make: |spec, _| {
+            let path = spec.path.as_ref().ok_or_else(|| Error::invalid("`sefa` has no generator"))?;
+            made(Box::new(Sefa::open(path, SefaParams::from_json(&spec.params)?)?), "built in")
+        },
+    },
+];
+
+/// Kinds of `retry` in `[trust]`; their `path` is the generator's, which the manifest's check hands them.
+pub static REFINERS: &[Entry<dyn Refine>] = &[Entry {
+    kind: "projection",
     path: false,
-    device: false,
-    check: |spec| LogisticParams::from_json(&spec.params).map(|_| ()),
-    make: |spec, _| made(Box::new(Logistic::new(LogisticParams::from_json(&spec.params)?)), "linfa"),
+    device: true,
+    check: refine::check_projection,
+    make: refine::projection,
 }];
 
 /// Kinds of `[[explainer]]`.

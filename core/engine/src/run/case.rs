@@ -6,8 +6,8 @@ use crate::latent_shift::{flip, monotony};
 use crate::registry::hex;
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
-use shiftlens_api::record::{Case, CaseWriter, ExplanationRecord, RECORD_SCHEMA};
-use shiftlens_api::{Error, Explanation, Images, Result, Target, resize};
+use shiftlens_api::record::{Case, CaseWriter, ExplanationRecord, RECORD_SCHEMA, TrustRecord};
+use shiftlens_api::{Error, Explanation, Images, Result, ShiftSeries, Target, resize};
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -22,6 +22,8 @@ pub struct Explained {
     pub index: usize,
     /// f's scores.
     pub scores: Vec<f32>,
+    /// What is to be known of its code, where the study has a latent space.
+    pub trust: Option<TrustRecord>,
     /// In the order of the explainers, then of their classes.
     pub explanations: Vec<Made>,
 }
@@ -45,10 +47,11 @@ fn notes_with_class(notes: &[(String, String)], class: &Target) -> Vec<(String, 
     class.into_iter().chain(notes.iter().cloned()).collect()
 }
 
-/// Reads an image, and the sha256 of its file.
-pub fn read_with_hash(path: &Path) -> Result<(Images, String)> {
+/// Reads an image, or its centre square, and the sha256 of its file.
+pub fn read_with_hash(path: &Path, crop: Option<usize>) -> Result<(Images, String)> {
     let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
-    Ok((data::decode(path, &bytes)?, hex(&Sha256::digest(&bytes))))
+    let x = data::decode(path, &bytes).and_then(|x| data::centre(path, x, crop))?;
+    Ok((x, hex(&Sha256::digest(&bytes))))
 }
 
 /// A path for people: `manifests/../images/a.png` becomes `images/a.png`.
@@ -89,8 +92,9 @@ pub fn records(e: &Explained, x: &Images, threshold: f32, kinds: &[String]) -> V
                 scores: series.scores.clone(),
                 origin: series.origin,
                 latent_score: series.latent_score,
-                flip: flip(&series.lambdas, &series.scores, threshold),
+                flip: flip_of(series, threshold),
                 spearman: monotony(series).map(|v| v as f32),
+                calibration: series.calibration.clone(),
                 reconstruction_gap: (e.scores[class.class] - series.scores[series.origin]).abs(),
                 reconstruction_l1: l1(x, &series.images, series.origin),
                 notes: notes_with_class(notes, class),
@@ -103,12 +107,23 @@ pub fn records(e: &Explained, x: &Images, threshold: f32, kinds: &[String]) -> V
         .collect()
 }
 
+/// Where f's decision changes within a series: as its calibration found it, else between its steps.
+fn flip_of(series: &ShiftSeries, threshold: f32) -> Option<f32> {
+    let ends = (series.lambdas[0], series.lambdas[series.lambdas.len() - 1]);
+    let found = series.calibration.as_ref().and_then(|c| c.flip);
+    found
+        .filter(|l| (ends.0..=ends.1).contains(l))
+        .or_else(|| flip(&series.lambdas, &series.scores, threshold))
+}
+
+/// Images at the size and with the channels of others.
+pub fn fitted(x: &Images, like: &Images) -> Result<Images> {
+    resize::images(&x.with_channels(like.channels())?, like.size(), resize::Filter::Bilinear)
+}
+
 /// Mean absolute difference of x, at the generator's size and channels, and picture `i`.
 fn l1(x: &Images, pictures: &Images, i: usize) -> f32 {
-    let fitted = x
-        .with_channels(pictures.channels())
-        .and_then(|x| resize::images(&x, pictures.size(), resize::Filter::Bilinear));
-    let Ok(fitted) = fitted else { return f32::NAN };
+    let Ok(fitted) = fitted(x, pictures) else { return f32::NAN };
     let other = pictures.image(i);
     let sum: f64 = fitted.as_slice().iter().zip(other).map(|(a, b)| f64::from((a - b).abs())).sum();
     (sum / other.len() as f64) as f32

@@ -1,6 +1,7 @@
 //! What makes two runs the same: the resolved manifest and the sums of all model and plugin files.
 
 use crate::data::Item;
+use crate::direction::{Along, AuditPlan};
 use crate::manifest::{ComponentSpec, LabelSource, Study};
 use crate::registry::Components;
 use crate::registry::hex;
@@ -24,14 +25,25 @@ fn component(spec: &ComponentSpec, parts: &Components, nth: usize) -> Value {
 /// The manifest with everything resolved, as `run.json` keeps it.
 pub fn resolved(study: &Study, parts: &Components) -> Value {
     let direction = study.direction.as_ref().map(|d| {
-        json!({
+        let mut v = json!({
             "finder": component(&d.finder, parts, 0),
             "labels": d.labels,
             "samples": d.samples,
             "seed": d.seed,
             "holdout": d.holdout,
             "threshold": d.threshold,
-        })
+        });
+        // Left out where nothing is said, so that runs from before these keys are the same runs.
+        if let Some(data) = &d.data {
+            v["data"] = json!(data);
+        }
+        if d.along != Along::Normal {
+            v["along"] = json!(d.along);
+        }
+        if d.audit != AuditPlan::default() {
+            v["audit"] = json!(d.audit);
+        }
+        v
     });
     let explainers: Vec<Value> = study
         .explainers
@@ -46,7 +58,7 @@ pub fn resolved(study: &Study, parts: &Components) -> Value {
             v
         })
         .collect();
-    json!({
+    let mut all = json!({
         "schema": 1,
         "version": env!("CARGO_PKG_VERSION"),
         "name": study.name,
@@ -58,7 +70,12 @@ pub fn resolved(study: &Study, parts: &Components) -> Value {
         "direction": direction,
         "explainer": explainers,
         "report": study.report,
-    })
+    });
+    if let Some(t) = &study.trust {
+        let retry = t.retry.as_ref().map(|r| component(r, parts, 0));
+        all["trust"] = json!({ "max-gap": t.max_gap, "max-error": t.max_error, "retry": retry });
+    }
+    all
 }
 
 /// The run's fingerprint. Left out is what a resumed run may change: how many images, and what is known of them
@@ -66,7 +83,7 @@ pub fn resolved(study: &Study, parts: &Components) -> Value {
 pub fn of_run(resolved: &Value) -> String {
     let mut v = resolved.clone();
     if let Some(data) = v.get_mut("data").and_then(Value::as_object_mut) {
-        data.retain(|k, _| k == "images");
+        data.retain(|k, _| ["images", "crop"].contains(&k.as_str()));
         // Files given one by one gather in one folder.
         if let Some(images) = data.get_mut("images").and_then(Value::as_object_mut)
             && images.contains_key("files")
@@ -77,21 +94,24 @@ pub fn of_run(resolved: &Value) -> String {
     sum(&v)
 }
 
-/// The direction's fingerprint: the models and settings that shape it, and the labelled images if it is fitted to
-/// ground truth.
-pub fn of_direction(study: &Study, parts: &Components, items: &[Item]) -> String {
+/// The direction's fingerprint: the models and settings that shape it and its audit, and the labelled images if it is
+/// fitted to ground truth.
+pub fn of_direction(study: &Study, parts: &Components, labelled: &[Item]) -> String {
     let all = resolved(study, parts);
-    let mut v =
-        json!({ "version": all["version"], "generator": all["generator"], "direction": all["direction"] });
-    match study.direction.as_ref().map(|d| d.labels) {
-        Some(LabelSource::Truth) => {
-            let seen: Vec<Value> = items.iter().map(|i| json!([i.id, i.label, i.group])).collect();
-            v["encoder"] = all["encoder"].clone();
-            v["items"] = json!([all["data"]["images"], seen]);
-        }
-        _ => {
-            v["predictor"] = all["predictor"].clone();
-            v["target"] = all["target"].clone();
+    let mut v = json!({
+        "version": all["version"],
+        "generator": all["generator"],
+        "direction": all["direction"],
+        "predictor": all["predictor"],
+        "target": all["target"],
+    });
+    if let Some(d) = study.direction.as_ref().filter(|d| d.labels == LabelSource::Truth) {
+        let data = d.data.as_ref().unwrap_or(&study.data);
+        let seen: Vec<Value> = labelled.iter().map(|i| json!([i.id, i.label, i.group])).collect();
+        v["encoder"] = all["encoder"].clone();
+        v["items"] = json!([data.images, seen]);
+        if let Some(crop) = data.crop {
+            v["crop"] = json!(crop);
         }
     }
     sum(&v)

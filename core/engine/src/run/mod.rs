@@ -16,12 +16,13 @@ mod explain;
 mod figures;
 mod fingerprint;
 mod folder;
+mod trust;
 
 pub use figures::figures;
 pub use folder::RunFolder;
 
 use crate::data::{self, Item};
-use crate::direction::{self, Found, Plan};
+use crate::direction::{self, Found, Plan, Sample};
 use crate::manifest::{LabelSource, Study};
 use crate::registry::Components;
 use case::{Explained, finished, write_case};
@@ -109,7 +110,7 @@ pub fn run(
     let found = find_direction(study, parts, items, &folder, options, monitor)?;
     if let Some(found) = &found {
         let mut remarks = direction::remarks(&found.audit);
-        if study.direction.as_ref().is_some_and(|d| d.labels == LabelSource::Truth) {
+        if study.direction.as_ref().is_some_and(|d| d.labels == LabelSource::Truth && d.data.is_none()) {
             remarks.push(
                 "the direction was fitted on labelled images of this very list: figures of the latent classifier on \
                  them flatter it, the held-out ones in the audit do not"
@@ -152,7 +153,7 @@ pub fn run(
         .iter()
         .map(|c| latent_rank(&folder, c, found.as_ref(), &parts.target))
         .collect::<Result<Vec<_>>>()?;
-    let metrics = figures(&cases, &latent, threshold, &parts.target);
+    let metrics = figures(&cases, &latent, threshold, &parts.target, study.trust.is_some());
     folder.write_json("metrics.json", &metrics)?;
     record.cases = cases.into_iter().map(|c| c.id).collect();
     record.failures = failures.into_iter().map(|(_, f)| f).collect();
@@ -203,7 +204,12 @@ fn find_direction(
     monitor: &dyn Monitor,
 ) -> Result<Option<Found>> {
     let (Some(spec), true) = (&study.direction, parts.latent.is_some()) else { return Ok(None) };
-    let print = fingerprint::of_direction(study, parts, items);
+    let own = match (&spec.data, spec.labels) {
+        (Some(data), LabelSource::Truth) => Some(data::scan(data)?),
+        _ => None,
+    };
+    let labelled = own.as_deref().unwrap_or(items);
+    let print = fingerprint::of_direction(study, parts, labelled);
     let home = folder.direction();
     let others = options.direction_from.iter().map(|p| p.join("direction"));
     for place in std::iter::once(home.clone()).chain(others) {
@@ -217,23 +223,35 @@ fn find_direction(
     }
     let Some(latent) = parts.latent.as_mut() else { return Ok(None) };
     let started = Instant::now();
-    let plan = Plan { holdout: spec.holdout, threshold: spec.threshold, seed: spec.seed };
+    let plan = Plan {
+        holdout: spec.holdout,
+        threshold: spec.threshold,
+        decision: spec.threshold,
+        seed: spec.seed,
+        along: spec.along,
+        audit: spec.audit,
+    };
+    let (generator, encoder) = (latent.generator.as_mut(), latent.encoder.as_mut());
+    let (predictor, target, finder) = (parts.predictor.as_mut(), &parts.target, latent.finder.as_mut());
     let mut found = match spec.labels {
         LabelSource::Predictor => {
-            let w = latent.generator.sample(spec.samples, spec.seed)?;
-            let y = direction::score_codes(
-                &w,
-                latent.generator.as_mut(),
-                parts.predictor.as_mut(),
-                &parts.target,
-                monitor,
-            )?;
-            direction::find(latent.finder.as_mut(), &w, &y, None, plan, "sampled codes", monitor)?
+            let w = generator.sample(spec.samples, spec.seed)?;
+            let what = Some("sampling the direction");
+            let y = direction::score_codes(&w, generator, predictor, target, what, monitor)?;
+            let sample = Sample { codes: &w, values: &y, groups: None, what: "sampled codes" };
+            let mut ask =
+                |w: &LatentCodes| direction::score_codes(w, generator, predictor, target, None, monitor);
+            direction::find(finder, sample, plan, Some(&mut ask), monitor)?
         }
         LabelSource::Truth => {
-            let (w, y, groups) = labelled_codes(items, latent.encoder.as_mut(), options.batch, monitor)?;
+            let crop = spec.data.as_ref().unwrap_or(&study.data).crop;
+            let (w, y, groups) = labelled_codes(labelled, crop, encoder, options.batch, monitor)?;
+            let sample = Sample { codes: &w, values: &y, groups: Some(&groups), what: "labelled images" };
+            // The labels are 0 and 1; f changes its mind at its own threshold.
             let plan = Plan { threshold: 0.5, ..plan };
-            direction::find(latent.finder.as_mut(), &w, &y, Some(&groups), plan, "labelled images", monitor)?
+            let mut ask =
+                |w: &LatentCodes| direction::score_codes(w, generator, predictor, target, None, monitor);
+            direction::find(finder, sample, plan, Some(&mut ask), monitor)?
         }
     };
     found.audit.seconds = started.elapsed().as_secs_f64();
@@ -244,6 +262,7 @@ fn find_direction(
 /// E(x), the label and the group of every labelled image; one that cannot be read is left out and named.
 fn labelled_codes(
     items: &[Item],
+    crop: Option<usize>,
     encoder: &mut dyn shiftlens_api::Encoder,
     batch: usize,
     monitor: &dyn Monitor,
@@ -253,7 +272,7 @@ fn labelled_codes(
     for (done, chunk) in labelled.chunks(batch.max(1)).enumerate() {
         monitor.check()?;
         for item in chunk {
-            match data::read(&item.path).and_then(|x| encoder.encode(&x)) {
+            match data::read(&item.path, crop).and_then(|x| encoder.encode(&x)) {
                 Ok(w) => {
                     codes.push(w);
                     values.push(f32::from(u8::from(item.label == Some(true))));
@@ -276,9 +295,14 @@ fn labelled_codes(
 /// A chunk of the list, decoded: index, image and sha256 of the file, or why not.
 type Chunk = Vec<(usize, Result<(Images, String)>)>;
 
-fn read_chunks(items: &[Item], chunks: &[std::ops::Range<usize>], out: &SyncSender<Chunk>) {
+fn read_chunks(
+    items: &[Item],
+    crop: Option<usize>,
+    chunks: &[std::ops::Range<usize>],
+    out: &SyncSender<Chunk>,
+) {
     for range in chunks {
-        let chunk = range.clone().map(|i| (i, case::read_with_hash(&items[i].path))).collect();
+        let chunk = range.clone().map(|i| (i, case::read_with_hash(&items[i].path, crop))).collect();
         if out.send(chunk).is_err() {
             return;
         }
@@ -324,7 +348,7 @@ fn explain_all(
     let (to_writer, from_worker) = sync_channel::<(usize, Case, String)>(2 * batch);
     let mut failures = std::thread::scope(|scope| {
         let chunks = &chunks;
-        scope.spawn(move || read_chunks(items, chunks, &to_worker));
+        scope.spawn(move || read_chunks(items, study.data.crop, chunks, &to_worker));
         let writing = scope.spawn(move || write_cases(&from_worker, folder, writer));
         let worked = work(study, parts, found, items, done, todo, from_reader, to_writer, monitor);
         let written = writing.join().unwrap_or_else(|_| Err(Error::component("case writer", "panicked")));
@@ -409,11 +433,14 @@ fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Expl
         scores: e.scores,
         score,
         explanations: records,
+        trust: e.trust,
         pictures: BTreeMap::new(),
     };
     let explanations = e.explanations.into_iter().map(|made| made.explanation).collect();
     Case { id: item.id.clone(), image: x.clone(), explanations, record }
 }
 
+#[cfg(test)]
+mod gate_tests;
 #[cfg(test)]
 mod tests;

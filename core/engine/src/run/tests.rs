@@ -49,7 +49,7 @@ impl Explainer for Mirror {
 
 /// Draws nothing, counts.
 #[derive(Default)]
-struct Counter(AtomicUsize);
+pub struct Counter(AtomicUsize);
 impl CaseWriter for Counter {
     fn write(&self, folder: &Path, case: &mut Case) -> Result<()> {
         assert!(folder.join("arrays.safetensors").exists());
@@ -59,12 +59,12 @@ impl CaseWriter for Counter {
     }
 }
 
-struct Place {
-    dir: tempfile::TempDir,
-    study: Study,
+pub struct Place {
+    pub dir: tempfile::TempDir,
+    pub study: Study,
 }
 
-fn place() -> Place {
+pub fn place() -> Place {
     let dir = tempfile::tempdir().unwrap();
     let study =
         RawManifest::parse("study.toml", STUDY, &[]).unwrap().check(&dir.path().join("study.toml")).unwrap();
@@ -77,13 +77,13 @@ fn place() -> Place {
     Place { dir, study }
 }
 
-fn save(path: &Path, pixels: &[f32]) {
+pub fn save(path: &Path, pixels: &[f32]) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let bytes = pixels.iter().map(|v| (v * 255.0).round() as u8).collect();
     image::GrayImage::from_raw(SIDE as u32, SIDE as u32, bytes).unwrap().save(path).unwrap();
 }
 
-fn parts(predictor: impl Predictor + 'static) -> Components {
+pub fn parts(predictor: impl Predictor + 'static) -> Components {
     let params = LatentShiftParams { steps: 5, ..Default::default() };
     Components {
         predictor: Box::new(predictor),
@@ -92,6 +92,7 @@ fn parts(predictor: impl Predictor + 'static) -> Components {
             encoder: Box::new(LinearEncoder),
             finder: Box::new(crate::direction::Logistic::new(Default::default())),
         }),
+        refiner: None,
         explainers: vec![Box::new(LatentShift::new(params)), Box::new(Mirror)],
         target: target(),
         explained: vec![vec![target()], vec![target()]],
@@ -105,14 +106,19 @@ fn target() -> Target {
     Target { class: 1, name: "present".into() }
 }
 
-const F: PixelPredictor = PixelPredictor { gain: 3.0, bias: 0.0 };
+pub const F: PixelPredictor = PixelPredictor { gain: 3.0, bias: 0.0 };
 
 impl Place {
-    fn run_with(&self, mut parts: Components, options: &RunOptions, writer: &Counter) -> Result<RunOutcome> {
+    pub fn run_with(
+        &self,
+        mut parts: Components,
+        options: &RunOptions,
+        writer: &Counter,
+    ) -> Result<RunOutcome> {
         let items = data::scan(&self.study.data).unwrap();
         run(&self.study, &mut parts, &items, options, &Silent, writer)
     }
-    fn out(&self, name: &str) -> RunOptions {
+    pub fn out(&self, name: &str) -> RunOptions {
         RunOptions { batch: 5, ..RunOptions::new(self.dir.path().join(name)) }
     }
 }

@@ -1,7 +1,7 @@
 //! A synthetic run in a temporary folder: records and arrays made up here, pictures drawn by the crate.
 
 use shiftlens_api::record::*;
-use shiftlens_api::{Explanation, Heatmap, Images, ShiftSeries, Target};
+use shiftlens_api::{Calibration, Explanation, Heatmap, Images, ReachedLevel, ShiftSeries, Target};
 use shiftlens_report::Pictures;
 use std::path::Path;
 
@@ -25,6 +25,38 @@ pub fn disc(c: usize, side: usize, r: f32) -> Images {
 /// The class that the run is about.
 pub fn target() -> Target {
     Target { class: 1, name: "large".into() }
+}
+
+fn flip(k: usize) -> FlipRecord {
+    FlipRecord { lambda: k as f64, share: 0.22 * k as f64, random: Some(0.03 * k as f64), codes: 200 }
+}
+
+/// The search beside the series: the highest level is out of reach.
+pub fn calibration() -> Calibration {
+    let at = |level: f32, lambda: Option<f32>| ReachedLevel {
+        level,
+        lambda,
+        score: lambda.map(|_| level + 0.002),
+    };
+    Calibration {
+        limit: 4.0,
+        levels: vec![at(0.1, Some(-3.41)), at(0.25, Some(-1.77)), at(0.5, Some(0.333)), at(0.97, None)],
+        flip: Some(0.333),
+        spearman: Some(0.983),
+        inversions: 1,
+        steps: 8,
+    }
+}
+
+/// The gate's word: a gap that a second try has made smaller, or that it could not.
+pub fn trust(kept: bool) -> TrustRecord {
+    let (before, after) = (
+        Reconstruction { score: 0.75, gap: 0.35, rmse: 0.081 },
+        Reconstruction { score: 0.44, gap: 0.04, rmse: 0.052 },
+    );
+    let reasons = if kept { vec![] } else { vec!["f(G(E(x))) is too far <away>".to_owned()] };
+    let retry = Some(RetryRecord { method: "projection".into(), before, after, kept, seconds: 1.0 });
+    TrustRecord { reconstruction: if kept { after } else { before }, reasons, retry }
 }
 
 /// Adds a heatmap about a class to a case.
@@ -54,6 +86,7 @@ pub fn case(id: &str, channels: usize) -> Case {
         code: vec![0.0; 4],
         origin: 2,
         latent_score: Some(0.4),
+        calibration: Some(calibration()),
     };
     let map = Heatmap::new(2, 2, vec![0.0, 0.5, 1.0, 2.0]).unwrap();
     let record = CaseRecord {
@@ -76,6 +109,7 @@ pub fn case(id: &str, channels: usize) -> Case {
                 latent_score: Some(0.4),
                 flip: Some(0.333),
                 spearman: Some(1.0),
+                calibration: Some(calibration()),
                 reconstruction_gap: 0.04,
                 reconstruction_l1: 0.031,
                 notes: vec![],
@@ -95,6 +129,7 @@ pub fn case(id: &str, channels: usize) -> Case {
                 seconds: 0.03,
             },
         ],
+        trust: None,
         pictures: Default::default(),
     };
     Case {
@@ -158,13 +193,27 @@ pub fn put_run(run: &Path, cases: &[&str]) -> RunRecord {
             auc: Some(0.913),
             accuracy: None,
             stability: Some(0.97),
+            bootstrap: Some(BootstrapRecord { refits: 10, mean_cosine: 0.951, least_cosine: 0.902 }),
+            random: Some(RandomRecord {
+                directions: 10,
+                auc_mean: Some(0.553),
+                auc_max: Some(0.618),
+                accuracy_mean: Some(0.581),
+                accuracy_max: Some(0.6),
+            }),
+            flips: (1..=4).map(flip).collect(),
             sigma: 1.83,
             seconds: 41.0,
         },
     );
     let mut metrics = Metrics::default();
-    metrics.values.insert("auc_f".into(), Metric { title: "AUC of f".into(), value: Some(0.8912), n: 2 });
-    metrics.values.insert("zeta".into(), Metric { title: "Something new".into(), value: None, n: 0 });
+    metrics.values.insert(
+        "auc_f".into(),
+        Metric { title: "AUC of f".into(), value: Some(0.8912), n: 2, interval: Some((0.8512, 0.9312)) },
+    );
+    metrics
+        .values
+        .insert("zeta".into(), Metric { title: "Something new".into(), value: None, n: 0, interval: None });
     put_json(&run.join("metrics.json"), &metrics);
     record
 }

@@ -49,8 +49,12 @@ def half(w):
 
 
 class Net:
-    def __init__(self, file, train=False):
+    def __init__(self, file, train=False, layout=torch.contiguous_format):
         self.t = {k: v.to(DEVICE) for k, v in load_file(f"{FOLDER}/{file}").items()}
+        self.layout = layout
+        for k, v in self.t.items():
+            if v.dim() == 4:
+                self.t[k] = v.contiguous(memory_format=layout)
         self.train = train
         if train:
             fixed = ("noise_const", "w_avg")
@@ -86,11 +90,12 @@ class Net:
 
 
 class Generator(Net):
-    def __init__(self, file, train=False):
-        super().__init__(file, train)
+    def __init__(self, file, train=False, layout=torch.contiguous_format):
+        super().__init__(file, train, layout)
         self.resolutions = sorted({int(k.split(".")[1][1:]) for k in self.t if k.startswith("synthesis.b")})
         self.layers = len({k for k in self.t if k.startswith("mapping.fc") and k.endswith("weight")})
         self.up4 = taps(4.0)
+        self.inputs = 2 * len(self.resolutions)
 
     def map(self, z):
         x = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
@@ -123,21 +128,25 @@ class Generator(Net):
         return F.conv2d(x * style[:, :, None, None], weight, self.t[f"{name}.bias"])
 
     def synthesize(self, w, noise=None):
-        x = self.t["synthesis.b4.const"].expand(w.shape[0], -1, -1, -1)
-        image = None
+        """w [N, D], or a code for each layer [N, L, D]; a torgb shares that of the layer after it."""
+        x = self.t["synthesis.b4.const"].expand(w.shape[0], -1, -1, -1).contiguous(memory_format=self.layout)
+        image, at = None, 0
+        code = (lambda i: w[:, i]) if w.dim() == 3 else (lambda i: w)
         for r in self.resolutions:
             b = f"synthesis.b{r}"
             if r > 4:
-                x = self.styled(x, w, f"{b}.conv0", True, noise)
-            x = self.styled(x, w, f"{b}.conv1", False, noise)
-            y = self.rgb(x, w, f"{b}.torgb").float()
+                x = self.styled(x, code(at), f"{b}.conv0", True, noise)
+                at += 1
+            x = self.styled(x, code(at), f"{b}.conv1", False, noise)
+            at += 1
+            y = self.rgb(x, code(at), f"{b}.torgb").float()
             image = y if image is None else fir(image, self.up4, 0, up=2) + y
         return image
 
 
 class Discriminator(Net):
-    def __init__(self, file, train=False):
-        super().__init__(file, train)
+    def __init__(self, file, train=False, layout=torch.contiguous_format):
+        super().__init__(file, train, layout)
         names = {k.split(".")[0] for k in self.t}
         self.resolutions = sorted((int(n[1:]) for n in names if n != "b4"), reverse=True)
         self.one = taps(1.0)
@@ -165,39 +174,67 @@ class Discriminator(Net):
 class Training:
     """A step as the other part takes it: G, then D on the same images; `r1` adds the penalty."""
 
-    def __init__(self, name):
-        self.g, self.d = Generator(f"{name}_G.safetensors", True), Discriminator(f"{name}_D.safetensors", True)
+    def __init__(self, name, layout=torch.contiguous_format):
+        self.g = Generator(f"{name}_G.safetensors", True, layout)
+        self.d = Discriminator(f"{name}_D.safetensors", True, layout)
         self.g_adam = torch.optim.Adam(self.g.parameters, 1e-3, (0.0, 0.99), 1e-8)
         self.d_adam = torch.optim.Adam(self.d.parameters, 1e-3, (0.0, 0.99), 1e-8)
         io = load_file(f"{FOLDER}/{name}_io.safetensors")
-        self.real = io["real"].to(DEVICE)
+        self.real = io["real"].to(DEVICE).contiguous(memory_format=layout)
         self.z = io["z"][: len(self.real)].to(DEVICE)
+        self.directions = io["directions"].to(DEVICE) if "directions" in io else None
+        self.mean = torch.zeros((), device=DEVICE)
+        self.fake = None
 
-    def step(self, mode, context, r1):
+    def update(self, adam, loss):
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        adam.step()
+
+    def step_g(self, noise, context):
         with context:
             for p in self.d.parameters:
                 p.requires_grad_(False)
-            noise = None if mode == "check" else "random"
             fake = self.g.synthesize(self.g.map(self.z), noise)
-            g_loss = F.softplus(-self.d.forward(fake)).mean()
-        self.g_adam.zero_grad(set_to_none=True)
-        g_loss.backward()
-        self.g_adam.step()
+            loss = F.softplus(-self.d.forward(fake)).mean()
+        self.update(self.g_adam, loss)
+        for p in self.d.parameters:
+            p.requires_grad_(True)
+        self.fake = fake.detach()
+        return loss
+
+    def step_d(self, context):
         with context:
-            for p in self.d.parameters:
-                p.requires_grad_(True)
-            d_loss = F.softplus(self.d.forward(fake.detach())).mean() + F.softplus(-self.d.forward(self.real)).mean()
-        self.d_adam.zero_grad(set_to_none=True)
-        d_loss.backward()
-        self.d_adam.step()
+            loss = F.softplus(self.d.forward(self.fake)).mean() + F.softplus(-self.d.forward(self.real)).mean()
+        self.update(self.d_adam, loss)
+        return loss
+
+    def step_r1(self, context):
+        with context:
+            x = self.real.detach().requires_grad_()
+            (g,) = torch.autograd.grad(self.d.forward(x).sum(), x, create_graph=True)
+            loss = g.square().sum() / len(x)
+        self.update(self.d_adam, loss)
+
+    def step_path(self, noise, context):
+        """The penalty of path lengths, over as many images as there are directions; answers their mean."""
+        with context:
+            w = self.g.map(self.z[: len(self.directions)])
+            ws = w[:, None].expand(-1, self.g.inputs, -1)
+            image = self.g.synthesize(ws, noise)
+            (g,) = torch.autograd.grad((image * self.directions).sum(), ws, create_graph=True)
+            lengths = g.square().sum(2).mean(1).sqrt()
+            mean = self.mean + 0.01 * (lengths.mean() - self.mean)
+            loss = (lengths - mean).square().mean() * 8
+        self.update(self.g_adam, loss)
+        self.mean = mean.detach()
+        return lengths.mean()
+
+    def step(self, mode, context, r1):
+        g_loss = self.step_g(None if mode == "check" else "random", context)
+        d_loss = self.step_d(context)
         if r1:
-            with context:
-                x = self.real.detach().requires_grad_()
-                (g,) = torch.autograd.grad(self.d.forward(x).sum(), x, create_graph=True)
-                loss = g.square().sum() / len(x)
-            self.d_adam.zero_grad(set_to_none=True)
-            loss.backward()
-            self.d_adam.step()
+            self.step_r1(context)
         return g_loss, d_loss
 
 
@@ -206,22 +243,28 @@ def wait():
         torch.cuda.synchronize()
 
 
+CLOCK = time.perf_counter
+
+
 def timed(f, times):
     wait()
-    start = time.perf_counter()
+    start = CLOCK()
     for _ in range(times):
         f()
     wait()
-    return (time.perf_counter() - start) / times
+    return (CLOCK() - start) / times
 
 
 def main():
+    global CLOCK
     current, function = None, None
     for line in sys.stdin:
         word, *args = line.split()
         if word == "device":
             answer = torch.cuda.get_device_name() if GPU else f"cpu, {torch.get_num_threads()} threads"
             answer = f"PyTorch {torch.__version__}, {answer}"
+        elif word == "cpu-time":
+            CLOCK, answer = time.process_time, "ok"
         elif word == "synthesis":
             name, batch, p = args[0], int(args[1]), args[2]
             if current != name:
@@ -237,8 +280,9 @@ def main():
             save_file({"images": function().float().cpu()}, f"{FOLDER}/answer.safetensors")
             answer = "ok"
         elif word == "training":
-            name, p = args
-            current, run = None, Training(name)
+            name, p, *layout = args
+            layouts = {"plain": torch.contiguous_format, "channels-last": torch.channels_last}
+            current, run = None, Training(name, *[layouts[l] for l in layout])
             losses = [run.step("check", precision(p), i == 1) for i in range(3)]
             answer = " ".join(f"{v.item():.9g}" for pair in losses for v in pair)
         elif word in ("step", "r1"):
@@ -247,6 +291,18 @@ def main():
                 run.step("time", precision(p), r1)
 
             answer = "ok"
+        elif word == "path":
+            answer = f"{run.step_path(None, precision(p)).item():.9g}"
+        elif word == "losses":
+            answer = " ".join(f"{v.item():.9g}" for v in run.step("check", precision(p), False))
+        elif word == "phase":
+            phases = {
+                "g": lambda: run.step_g("random", precision(p)),
+                "d": lambda: run.step_d(precision(p)),
+                "r1": lambda: run.step_r1(precision(p)),
+                "path": lambda: run.step_path("random", precision(p)),
+            }
+            function, answer = phases[args[0]], "ok"
         elif word == "warm":
             for _ in range(3):
                 function()

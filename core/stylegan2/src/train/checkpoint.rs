@@ -15,6 +15,23 @@ pub fn save(path: &Path, state: &str, tensors: &BTreeMap<String, Tensor>) -> Res
     std::fs::rename(&temporary, path).map_err(|e| Error::io(path, e))
 }
 
+/// As [`save`], keeping the file that is there as `NAME-previous.safetensors`.
+pub fn save_keeping(path: &Path, state: &str, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    if path.exists() {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let previous = path.with_file_name(format!("{name}-previous.safetensors"));
+        let beside = path.with_extension("previous");
+        // A second name for the same file, so that there is a current one at every moment; where a file system knows no
+        // second names, a copy.
+        let _ = std::fs::remove_file(&beside);
+        if std::fs::hard_link(path, &beside).is_err() {
+            std::fs::copy(path, &beside).map_err(|e| Error::io(&beside, e))?;
+        }
+        std::fs::rename(&beside, &previous).map_err(|e| Error::io(&previous, e))?;
+    }
+    save(path, state, tensors)
+}
+
 /// Reads a checkpoint.
 pub fn load(path: &Path) -> Result<(String, HashMap<String, Tensor>)> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;

@@ -229,6 +229,18 @@ impl Dataset {
         self.gather(&picks, device)
     }
 
+    /// The images of these numbers as they are, in [-1, 1].
+    ///
+    /// # Errors
+    /// If there is no such image, or candle fails.
+    pub fn select(&self, numbers: &[usize], device: &Device) -> candle_core::Result<Tensor> {
+        if let Some(i) = numbers.iter().find(|i| **i >= self.count) {
+            candle_core::bail!("image {i} of {}", self.count);
+        }
+        let picks: Vec<_> = numbers.iter().map(|i| (*i, Orientation(0))).collect();
+        self.gather(&picks, device)
+    }
+
     fn gather(&self, picks: &[(usize, Orientation)], device: &Device) -> candle_core::Result<Tensor> {
         let (r, c) = (self.resolution, self.channels);
         let mut out = Vec::with_capacity(picks.len() * c * r * r);

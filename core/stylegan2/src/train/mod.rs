@@ -23,8 +23,8 @@ pub use encoder::{
     DiscriminatorLoss, EncoderManifest, EncoderReport, EncoderTraining, FeatureLoss, train_encoder,
 };
 pub use gan::{
-    AugmentSection, DiscriminatorSection, GanTraining, GeneratorManifest, GeneratorReport, Parts,
-    train_generator, train_generator_with,
+    AugmentSection, DiscriminatorSection, Evaluate, GanTraining, GeneratorManifest, GeneratorReport, Parts,
+    QualitySection, StartSection, train_generator, train_generator_with,
 };
 pub use manifest::OutputSection;
 pub use path_length::{PathLength, path_directions, path_lengths};

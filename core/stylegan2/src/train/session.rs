@@ -15,6 +15,8 @@ pub struct Session {
     pub stop: u64,
     first: u64,
     start: Instant,
+    /// Seconds that do not count.
+    idle: f64,
     before: f64,
     log: File,
     path: PathBuf,
@@ -36,7 +38,8 @@ impl Session {
         let path = folder.join("log.csv");
         let fresh = !path.exists();
         let log = File::options().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
-        let mut session = Self { batch, last, stop, first: step, start: Instant::now(), before, log, path };
+        let mut session =
+            Self { batch, last, stop, first: step, start: Instant::now(), idle: 0.0, before, log, path };
         if fresh {
             session.line(header)?;
         }
@@ -46,13 +49,23 @@ impl Session {
     pub fn line(&mut self, text: &str) -> Result<()> {
         writeln!(self.log, "{text}").map_err(|e| Error::io(&self.path, e))
     }
-    /// Seconds of the whole run, earlier sessions included.
+    fn elapsed(&self) -> f64 {
+        self.start.elapsed().as_secs_f64() - self.idle
+    }
+    /// Runs what is no training: its time does not count.
+    pub fn aside<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        let start = Instant::now();
+        let answer = f();
+        self.idle += start.elapsed().as_secs_f64();
+        answer
+    }
+    /// Seconds of training of the whole run, earlier sessions included.
     pub fn seconds(&self) -> f64 {
-        self.before + self.start.elapsed().as_secs_f64()
+        self.before + self.elapsed()
     }
     /// Images per second of this session.
     pub fn rate(&self, step: u64) -> f64 {
-        ((step - self.first) * self.batch) as f64 / self.start.elapsed().as_secs_f64()
+        ((step - self.first) * self.batch) as f64 / self.elapsed()
     }
     /// True if what happens every `every` images fell due with this step.
     pub fn due(&self, step: u64, every: u64) -> bool {

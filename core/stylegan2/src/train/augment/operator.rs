@@ -140,10 +140,10 @@ impl<T: WithDType> Grid<T> {
         let side = self.halve.inputs();
         for i in 0..side * side {
             let [x, y] = self.map.at([(i % side) as f64, (i / side) as f64]);
-            let (left, top) = (x.floor(), y.floor());
-            let (fx, fy) = (x - left, y - top);
-            let columns = [left as i64, left as i64 + 1].map(|p| self.index(0, p));
-            let rows = [top as i64, top as i64 + 1].map(|p| self.index(1, p) * self.size[0]);
+            let (left, top) = (floor(x), floor(y));
+            let (fx, fy) = (x - left as f64, y - top as f64);
+            let columns = [left, left + 1].map(|p| self.index(0, p));
+            let rows = [top, top + 1].map(|p| self.index(1, p) * self.size[0]);
             let places =
                 [rows[0] + columns[0], rows[0] + columns[1], rows[1] + columns[0], rows[1] + columns[1]];
             let weights = [(1.0 - fy) * (1.0 - fx), (1.0 - fy) * fx, fy * (1.0 - fx), fy * fx];
@@ -188,6 +188,12 @@ impl<T: WithDType> Grid<T> {
             out.copy_from_slice(&self.double[0].rows_adjoint(&rows));
         }
     }
+}
+
+/// The largest whole number that is not above v. `f64::floor` is a call where the oldest x86-64 is built for.
+fn floor(v: f64) -> i64 {
+    let towards_zero = v as i64;
+    towards_zero - i64::from(towards_zero as f64 > v)
 }
 
 /// Index of the source's pixel for every pixel of the result.

@@ -1,7 +1,7 @@
 //! The manifest of `train encoder`.
 
 use super::super::manifest::{check, cpu, read, resolve};
-use super::super::{DataSection, OutputSection};
+use super::super::{DataSection, FeatureSection, OutputSection};
 use crate::net::{EncoderConfig, Space};
 use crate::ops::Precision;
 use serde::{Deserialize, Serialize};
@@ -85,20 +85,15 @@ pub struct FeatureLoss {
 }
 
 impl FeatureLoss {
-    /// What opens the network: `path`, `sha256`, `layers`, `input` and `upsample`, as they stand in the manifest.
-    pub fn network(&self) -> serde_json::Value {
-        let given = [
-            ("sha256", self.sha256.as_ref().map(|s| serde_json::json!(s))),
-            ("input", self.input.clone()),
-            ("upsample", self.upsample.map(|u| serde_json::json!(u))),
-        ];
-        let mut all = serde_json::json!({ "path": self.path, "layers": self.layers });
-        for (key, value) in given {
-            if let Some(value) = value {
-                all[key] = value;
-            }
+    /// The network alone.
+    pub fn network(&self) -> FeatureSection {
+        FeatureSection {
+            path: self.path.clone(),
+            sha256: self.sha256.clone(),
+            layers: self.layers.clone(),
+            input: self.input.clone(),
+            upsample: self.upsample,
         }
-        all
     }
 }
 

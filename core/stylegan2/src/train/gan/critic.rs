@@ -1,12 +1,13 @@
 //! What judges images in a training: StyleGAN2's discriminator, or a projected one.
 
 use super::losses;
+use super::start::{Taken, take};
 use crate::net::{Discriminator, DiscriminatorConfig};
 use crate::ops::first_order;
 use crate::train::projected::{Projected, Seen};
 use crate::train::scalar;
 use crate::weights::Weights;
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{DType, Result, Tensor, Var, bail};
 use std::collections::{BTreeMap, HashMap};
 
 /// A discriminator in training.
@@ -127,6 +128,22 @@ impl Critic {
         let penalty = c.r1(real, shown)?;
         let loss = (&penalty * weight)?;
         Ok((first_order(|| loss.backward())?, scalar(&penalty)?))
+    }
+
+    /// Takes the variables that a stored D has too, and says which those are.
+    pub fn start_from(&mut self, stored: &HashMap<String, Tensor>) -> Result<Taken> {
+        let vars = self.vars();
+        let taken = take(vars.iter().map(|(k, v)| (k.clone(), v.as_tensor().clone())).collect(), stored);
+        for (name, var) in &vars {
+            // Those that are left are the variables themselves.
+            if !taken.left.contains(name) {
+                var.set(&taken.tensors[name].to_dtype(DType::F32)?.to_device(var.device())?)?;
+            }
+        }
+        if let Self::Projected(c) = self {
+            c.settle()?;
+        }
+        Ok(taken)
     }
 
     /// The part of a checkpoint's tensors that begins with `D.`, if there is one.

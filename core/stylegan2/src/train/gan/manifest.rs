@@ -2,6 +2,8 @@
 
 use super::control::AugmentSection;
 use super::preset;
+use super::quality::QualitySection;
+use super::start::StartSection;
 use crate::net::{DiscriminatorConfig, GeneratorConfig};
 use crate::ops::Precision;
 use crate::train::augment::Augment;
@@ -128,6 +130,12 @@ pub struct GeneratorManifest {
     pub generator: GeneratorConfig,
     /// D.
     pub discriminator: DiscriminatorSection,
+    /// Weights to start from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartSection>,
+    /// Figures over the course of the training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualitySection>,
     /// What D sees of its images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub augment: Option<AugmentSection>,
@@ -152,6 +160,8 @@ impl GeneratorManifest {
         if let DiscriminatorSection::Projected(d) = &mut m.discriminator {
             resolve(path, &mut d.features.path);
         }
+        m.start.iter_mut().for_each(|s| resolve(path, &mut s.weights));
+        m.quality.iter_mut().for_each(|q| resolve(path, &mut q.features.path));
         m.check(path)?;
         Ok(m)
     }
@@ -160,7 +170,7 @@ impl GeneratorManifest {
     pub(super) fn group(&self) -> usize {
         match &self.discriminator {
             DiscriminatorSection::StyleGan2(d) if d.mbstd_channels > 0 => {
-                d.mbstd_group.min(self.training.batch / self.training.accumulate.max(1))
+                d.mbstd_group.min(self.training.batch).max(1)
             }
             _ => 1,
         }
@@ -209,6 +219,7 @@ impl GeneratorManifest {
                 "training.r1-gamma: a projected discriminator has no gradient penalty; leave it out",
             )),
         }
+        rules.extend(self.quality.iter().flat_map(QualitySection::rules));
         rules.extend(self.augment.iter().flat_map(AugmentSection::rules));
         check(path, self.schema, &rules)?;
         if let Some(a) = &self.augment {

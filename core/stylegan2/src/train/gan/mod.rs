@@ -13,13 +13,19 @@
 
 mod control;
 mod critic;
+mod health;
 pub(super) mod losses;
 mod manifest;
 mod preset;
+mod quality;
+mod resume;
 mod run;
+mod start;
 mod step;
 mod trainer;
 
 pub use control::AugmentSection;
 pub use manifest::{DiscriminatorSection, GanTraining, GeneratorManifest};
+pub use quality::{Evaluate, QualitySection};
 pub use run::{GeneratorReport, Parts, train_generator, train_generator_with};
+pub use start::StartSection;

@@ -1,12 +1,14 @@
-//! A session of training: from a manifest, or from where the last session stopped.
+//! A session of training.
 
-use super::step::{Outcome, Stream};
-use super::trainer::{State, Trainer, fail};
-use super::{DiscriminatorSection, GeneratorManifest};
-use crate::file;
+use super::GeneratorManifest;
+use super::health::{Health, spread};
+use super::quality::{self, Evaluate};
+use super::step::{EVERY, Outcome, Stream};
+use super::trainer::{Trainer, fail};
+use super::{DiscriminatorSection, resume};
 use crate::train::loader::Loader;
 use crate::train::session::Session;
-use crate::train::{Dataset, checkpoint, write_sheet};
+use crate::train::{Dataset, write_sheet};
 use candle_core::Device;
 use serde::Serialize;
 use shiftlens_api::{Error, FeatureNetwork, Level, Monitor, Result};
@@ -32,19 +34,23 @@ pub struct GeneratorReport {
 
 /// What a training run gets besides its manifest.
 #[derive(Default)]
-pub struct Parts {
+pub struct Parts<'a> {
     /// φ of a projected discriminator, opened for the training's images.
     pub features: Option<Box<dyn FeatureNetwork>>,
+    /// What measures the generator, where the manifest has a section `[quality]`.
+    pub evaluate: Option<Box<dyn Evaluate + 'a>>,
+    /// Called with the folder after every checkpoint, for a report.
+    pub saved: Option<Box<dyn FnMut(&Path) + 'a>>,
     /// Ends this session after so many more images, with a checkpoint.
     pub stop_after: Option<u64>,
 }
 
 /// Columns of `log.csv`.
 const HEADER: &str = "images,seconds,g_loss,d_loss,r1,path_length,r_t,p,rate";
-/// Steps between lines of the log.
-const EVERY: u64 = 16;
+/// Real images whose variance a generator's is compared with.
+const REFERENCE: usize = 256;
 
-/// [`train_generator_with`] without a feature network.
+/// [`train_generator_with`] with nothing but the manifest.
 ///
 /// # Errors
 /// As there.
@@ -54,40 +60,6 @@ pub fn train_generator(
     monitor: &dyn Monitor,
 ) -> Result<GeneratorReport> {
     train_generator_with(manifest, Parts { stop_after, ..Parts::default() }, monitor)
-}
-
-/// Refuses a checkpoint of another run.
-fn check_same(
-    path: &Path,
-    state: &State,
-    manifest: &GeneratorManifest,
-    features: Option<&String>,
-) -> Result<()> {
-    // How long to train and where to write may change; anything else would make it another run.
-    let mut same = state.manifest.clone();
-    same.training.images = manifest.training.images;
-    same.output = manifest.output.clone();
-    same.data.images.clone_from(&manifest.data.images);
-    same.data.root.clone_from(&manifest.data.root);
-    if let (DiscriminatorSection::Projected(a), DiscriminatorSection::Projected(b)) =
-        (&mut same.discriminator, &manifest.discriminator)
-    {
-        a.features.path.clone_from(&b.features.path);
-    }
-    // Both through text: a number that is written and read may lose its last bit.
-    let text = |m: &GeneratorManifest| -> serde_json::Result<GeneratorManifest> {
-        serde_json::from_str(&serde_json::to_string(m)?)
-    };
-    let (same, wanted) = (text(&same), text(manifest));
-    let equal = matches!((same, wanted), (Ok(a), Ok(b)) if a == b);
-    if !equal || state.features_sha256.as_ref() != features {
-        return Err(Error::Invalid(format!(
-            "{} was made with another manifest or feature network ({}); name another output folder or remove it",
-            path.display(),
-            state.manifest.name
-        )));
-    }
-    Ok(())
 }
 
 /// The log's line of a step.
@@ -108,15 +80,50 @@ fn line(session: &Session, images: u64, trainer: &Trainer, o: &Outcome) -> Strin
     )
 }
 
-/// Trains a generator. The folder of `output` gets `checkpoint.safetensors`, `log.csv`, `samples-*.png` and, at the
-/// end, `generator.safetensors`; a folder that holds a checkpoint of the same manifest is resumed.
+/// A training that makes no sense any more.
+fn diverged(manifest: &GeneratorManifest, step: u64, checkpoint: &Path, why: &str) -> Error {
+    let kept = match checkpoint.exists() {
+        true => format!("The last good checkpoint is {}", checkpoint.display()),
+        false => "No checkpoint had been written".into(),
+    };
+    let advice = match manifest.discriminator {
+        DiscriminatorSection::StyleGan2(_) => "lower training.learning-rate or raise training.r1-gamma",
+        DiscriminatorSection::Projected(_) => {
+            "lower training.learning-rate, or augment what the discriminator sees"
+        }
+    };
+    let images = step * manifest.training.batch as u64;
+    Error::component("stylegan2 training", format!("diverged after {images} images: {why}. {kept}; {advice}"))
+}
+
+/// One step and a look at it.
+fn step(trainer: &mut Trainer, loader: &mut Loader, health: &mut Health) -> Result<Outcome, String> {
+    let real = loader.next(&trainer.device).map_err(|e| e.to_string())?;
+    let outcome = trainer.train(&real).map_err(|e| e.to_string())?;
+    if !(outcome.g_loss.is_finite() && outcome.d_loss.is_finite()) {
+        return Err(format!("losses {outcome:?}"));
+    }
+    match outcome.spread.and_then(|spread| health.look(spread, outcome.d_loss)) {
+        Some(why) => Err(why),
+        None => Ok(outcome),
+    }
+}
+
+/// Trains a generator. The folder of `output` gets
+///
+/// * `checkpoint.safetensors`, from which a folder is resumed, and the one before as `checkpoint-previous.safetensors`;
+/// * `generator.safetensors`, the averaged generator, with every checkpoint;
+/// * `log.csv` with a line for every 16 steps, `quality.csv` with one for every measurement;
+/// * `real.png` and `samples-*.png`, sheets of images.
 ///
 /// # Errors
-/// If files cannot be read or written, or the run diverges (a loss or a gradient is not finite): the last checkpoint
-/// stays; [`Error::Cancelled`] after a checkpoint if the monitor asks to stop.
+/// [`Error::Invalid`] if the folder holds the checkpoint of another training; if files cannot be read or written, or parts
+/// are missing that the manifest asks for; if the run diverges (a loss or a gradient is not finite, the generator has
+/// collapsed, the discriminator has nothing left to learn): the last good checkpoint stays, and the message names it;
+/// [`Error::Cancelled`] after a checkpoint if the monitor asks to stop.
 pub fn train_generator_with(
     manifest: &GeneratorManifest,
-    parts: Parts,
+    mut parts: Parts<'_>,
     monitor: &dyn Monitor,
 ) -> Result<GeneratorReport> {
     let t = &manifest.training;
@@ -126,83 +133,69 @@ pub fn train_generator_with(
     let (channels, resolution) = (manifest.generator.channels, manifest.generator.resolution);
     let data = Arc::new(Dataset::load(&manifest.data, channels, resolution)?);
     monitor.log(Level::Info, &format!("{} training images", data.len()));
-    let features_sha256 = match &manifest.discriminator {
-        DiscriminatorSection::Projected(d) => Some(file::sha256(&d.features.path)?),
-        DiscriminatorSection::StyleGan2(_) => None,
+    let mut measured = match (&manifest.quality, parts.evaluate.take()) {
+        (Some(section), Some(mut evaluate)) => {
+            quality::begin(evaluate.as_mut(), section, &data)?;
+            Some((section, evaluate))
+        }
+        (None, None) => None,
+        (Some(_), None) => return Err(Error::Invalid("[quality] needs something that measures".into())),
+        (None, Some(_)) => return Err(Error::Invalid("measuring needs a section [quality]".into())),
     };
     let path = folder.join("checkpoint.safetensors");
-    let build = |from: Option<&_>, step| {
-        Trainer::new(manifest, parts.features, (&data, &device), from, step).map_err(fail)
-    };
-    let (mut trainer, before) = if path.exists() {
-        let (state, tensors) = checkpoint::load(&path)?;
-        let state: State = serde_json::from_str(&state)
-            .map_err(|e| Error::Invalid(format!("{}: training state: {e}", path.display())))?;
-        check_same(&path, &state, manifest, features_sha256.as_ref())?;
-        monitor.log(Level::Info, &format!("resuming at {} images", state.step * t.batch as u64));
-        (build(Some(&tensors), state.step)?, state.seconds)
-    } else {
-        let sheet = data.range(0, 64, &Device::Cpu).map_err(fail)?;
-        write_sheet(&folder.join("real.png"), &sheet, 16)?;
-        (build(None, 0)?, 0.0)
-    };
-    trainer.features_sha256 = features_sha256;
+    let file = folder.join("generator.safetensors");
+    let (mut trainer, before) =
+        resume::open(manifest, parts.features.take(), (&data, &device), &path, monitor)?;
+    let reference = data.range(0, REFERENCE, &Device::Cpu).and_then(|x| spread(&x)).map_err(fail)?;
+    let mut health = Health::new(reference);
     let batch = t.batch as u64;
     let mut session =
         Session::begin(folder, HEADER, (t.images, t.batch), (trainer.step, before), parts.stop_after)?;
-    let last = session.last;
-    let seed = t.seed;
+    let (seed, last) = (t.seed, session.last);
     let stream = move |step| Stream::Reals.rng(seed, step);
     let mut loader = Loader::start(Arc::clone(&data), t.batch, trainer.step..session.stop, stream);
+    let mut overdue = false;
     while trainer.step < session.stop {
-        let real = loader.next(&device).map_err(fail)?;
-        let outcome = match trainer.train(&real) {
-            Ok(o) if o.g_loss.is_finite() && o.d_loss.is_finite() => o,
-            other => {
-                let why = other.map_or_else(|e| e.to_string(), |o| format!("losses {o:?}"));
-                return Err(Error::component(
-                    "stylegan2 training",
-                    format!(
-                        "diverged after {} images: {why}. The last good checkpoint is {}; lower \
-                         training.learning-rate or raise training.r1-gamma",
-                        trainer.step * batch,
-                        path.display()
-                    ),
-                ));
-            }
-        };
+        let outcome = step(&mut trainer, &mut loader, &mut health)
+            .map_err(|why| diverged(manifest, trainer.step, &path, &why))?;
         let images = trainer.step * batch;
         monitor.progress("training images", images, last * batch);
         if outcome.r1.is_some() || trainer.step.is_multiple_of(EVERY) {
             session.line(&line(&session, images, &trainer, &outcome))?;
-            monitor.log(
-                Level::Debug,
-                &format!(
-                    "{images} images, G {:.3}, D {:.3}, {:.1} images/s",
-                    outcome.g_loss,
-                    outcome.d_loss,
-                    session.rate(trainer.step)
-                ),
-            );
+            let (g, d, rate) = (outcome.g_loss, outcome.d_loss, session.rate(trainer.step));
+            monitor.log(Level::Debug, &format!("{images} images, G {g:.3}, D {d:.3}, {rate:.1} images/s"));
         }
-        if session.due(trainer.step, manifest.output.samples_every) || trainer.step == last {
+        let due = |every| session.due(trainer.step, every) || trainer.step == last;
+        let (sheet, measure) =
+            (due(manifest.output.samples_every), measured.as_mut().filter(|(section, _)| due(section.every)));
+        if sheet {
             let sheet = trainer.samples(64).map_err(fail)?;
             write_sheet(&folder.join(format!("samples-{images:08}.png")), &sheet, 16)?;
         }
-        let cancelled = monitor.cancelled();
-        if session.due(trainer.step, manifest.output.checkpoint_every)
-            || trainer.step == session.stop
-            || cancelled
-        {
-            trainer.checkpoint(&path, session.seconds())?;
-            trainer.export(&folder.join("generator.safetensors"))?;
+        if let Some((_, evaluate)) = measure {
+            let seconds = session.seconds();
+            let figures = session.aside(|| trainer.measure(evaluate.as_mut()))?;
+            quality::log(folder, images, seconds, &figures)?;
+            let text: Vec<String> = figures.iter().map(|(name, v)| format!("{name} {v:.4}")).collect();
+            monitor.log(Level::Info, &format!("{images} images: {}", text.join(", ")));
         }
-        if cancelled {
+        overdue |= session.due(trainer.step, manifest.output.checkpoint_every);
+        let ends = trainer.step == session.stop || monitor.cancelled();
+        if ends || (overdue && !health.suspicious()) {
+            overdue = false;
+            trainer.checkpoint(&path, session.seconds())?;
+            trainer.export(&file)?;
+            if let Some(saved) = &mut parts.saved {
+                session.aside(|| saved(folder));
+            }
+        }
+        if ends && trainer.step < session.stop {
             return Err(Error::Cancelled);
         }
     }
-    let file = folder.join("generator.safetensors");
-    trainer.export(&file)?;
+    if !file.exists() {
+        trainer.export(&file)?;
+    }
     Ok(GeneratorReport {
         images: trainer.step * batch,
         steps: trainer.step,

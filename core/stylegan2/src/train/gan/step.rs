@@ -1,6 +1,7 @@
 //! One step of training.
 
 use super::critic::Kept;
+use super::health::spread;
 use super::trainer::{Trainer, lazy};
 use crate::kernels::conv::fast;
 use crate::net::Noise;
@@ -11,6 +12,8 @@ use crate::train::scalar;
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
 
+/// Steps between looks at what costs something to look at, and between lines of the log.
+pub const EVERY: u64 = 16;
 /// Random streams of one step.
 const STREAMS: u64 = 16;
 
@@ -45,6 +48,8 @@ pub struct Outcome {
     pub r1: Option<f64>,
     /// Mean path length, where it was due.
     pub path_length: Option<f64>,
+    /// Variance between generated images, every [`EVERY`] steps.
+    pub spread: Option<f64>,
 }
 
 /// Part `b` of `parts` of a batch x `[N, ..]`. Minibatch statistics read a batch as `[group, N / group]`; a part has some
@@ -86,7 +91,7 @@ impl Trainer {
         purpose.rng(self.manifest.training.seed, self.step)
     }
 
-    fn codes(&self, n: usize, rng: &mut Rng) -> Result<Tensor> {
+    pub(super) fn codes(&self, n: usize, rng: &mut Rng) -> Result<Tensor> {
         let z_dim = self.manifest.generator.z_dim;
         Tensor::from_vec(rng.normals(n * z_dim), (n, z_dim), &self.device)
     }
@@ -123,7 +128,7 @@ impl Trainer {
 
     fn step_on(&mut self, real: &Tensor) -> Result<Outcome> {
         let precise = self.manifest.training.precision.for_second_order();
-        let (g_loss, kept) = first_order(|| self.step_g())?;
+        let (g_loss, kept, spread) = first_order(|| self.step_g())?;
         let due = |interval: Option<u64>, step: u64| interval.is_some_and(|n| step.is_multiple_of(n));
         let path_length = due(self.manifest.path_length_interval(), self.step)
             .then(|| with_precision(precise, || self.step_path_length()))
@@ -135,7 +140,7 @@ impl Trainer {
             .transpose()?;
         self.step += 1;
         self.average_in()?;
-        Ok(Outcome { g_loss, d_loss, r1, path_length })
+        Ok(Outcome { g_loss, d_loss, r1, path_length, spread })
     }
 
     /// What D sees of images.
@@ -146,14 +151,15 @@ impl Trainer {
         }
     }
 
-    fn step_g(&mut self) -> Result<(f64, Vec<Kept>)> {
+    fn step_g(&mut self) -> Result<(f64, Vec<Kept>, Option<f64>)> {
         let t = &self.manifest.training;
         let (batch, parts, group, rate) =
             (t.batch, t.accumulate, self.manifest.group(), t.learning_rate * self.lazy_g());
         let z = self.codes(batch, &mut self.rng(Stream::Codes))?;
         let mixing = self.mixing(batch)?;
         let mut shown = self.rng(Stream::AugmentFake);
-        let (mut value, mut kept, mut total) = (0.0, Vec::with_capacity(parts), None);
+        let look = (self.step + 1).is_multiple_of(EVERY) && batch / parts > 1;
+        let (mut value, mut kept, mut total, mut seen) = (0.0, Vec::with_capacity(parts), None, None);
         for b in 0..parts {
             let pick = |x: &Tensor| part(x, group, (b, parts));
             let mixing = match &mixing {
@@ -167,13 +173,16 @@ impl Trainer {
                 _ => Noise::Picked(&mut rng, batch, &pick),
             };
             let fake = self.g.synthesize(&ws, noise)?;
+            if look && b == 0 {
+                seen = Some(spread(&fake)?);
+            }
             let guidance = self.critic.guide(&self.shown(&fake, &mut shown)?)?;
             value += guidance.value / parts as f64;
             add(&mut total, (guidance.loss / parts as f64)?.backward()?)?;
             kept.push(guidance.kept);
         }
         self.g_adam.step(&summed(total)?, rate)?;
-        Ok((value, kept))
+        Ok((value, kept, seen))
     }
 
     fn lazy_g(&self) -> f64 {
@@ -250,7 +259,9 @@ impl Trainer {
     fn average_in(&mut self) -> Result<()> {
         let t = &self.manifest.training;
         let seen = (self.step * t.batch as u64) as f64;
-        let half_life = t.ema_half_life.min(seen * t.ema_rampup).max(1e-8);
+        // A network that comes from another training has an average that is worth keeping.
+        let rampup = if self.manifest.start.is_some() { f64::INFINITY } else { seen * t.ema_rampup };
+        let half_life = t.ema_half_life.min(rampup).max(1e-8);
         let keep = 0.5f64.powf(t.batch as f64 / half_life);
         for (name, var) in self.g_weights.vars() {
             let now = var.as_detached_tensor();

@@ -2,6 +2,7 @@
 
 use super::control::Control;
 use super::critic::{Critic, StyleGan2Critic};
+use super::start::{Start, take};
 use super::{DiscriminatorSection, GeneratorManifest};
 use crate::file;
 use crate::net::{GeneratorNet, Noise};
@@ -45,6 +46,8 @@ pub struct Trainer {
     pub(super) augment: Option<Augment>,
     pub(super) control: Control,
     pub(super) step: u64,
+    /// What a warm start gave.
+    pub(super) said: Vec<String>,
 }
 
 pub fn fail(e: candle_core::Error) -> Error {
@@ -103,6 +106,49 @@ fn critic(
     }
 }
 
+/// G's weights and their average: a checkpoint's, or new ones with what a warm start gives. Says what it gave.
+fn generator(
+    manifest: &GeneratorManifest,
+    device: &Device,
+    from: Option<&HashMap<String, Tensor>>,
+    start: Option<&Start>,
+    said: &mut Vec<String>,
+) -> candle_core::Result<(Weights, GeneratorNet, BTreeMap<String, Tensor>)> {
+    let config = &manifest.generator;
+    let mut ema = BTreeMap::new();
+    let fresh = || {
+        let weights = Weights::random(manifest.training.seed, device);
+        GeneratorNet::new(config, &weights).map(|_| weights)
+    };
+    let weights = match (from, start) {
+        (Some(all), _) => {
+            ema.extend(checkpoint::part(all, "ema"));
+            Weights::trainable(checkpoint::part(all, "G"), device)
+        }
+        (None, Some(start)) => {
+            let fresh = fresh()?;
+            let taken = take(fresh.tensors(), &start.g);
+            said.push(taken.describe("G"));
+            if taken.left.len() == taken.tensors.len() {
+                bail!("start.weights: no tensor has the name and shape of one of G's");
+            }
+            ema.extend(take(fresh.tensors(), &start.ema).tensors);
+            Weights::trainable(taken.tensors, device)
+        }
+        (None, None) => Weights::random(manifest.training.seed, device),
+    };
+    let g = GeneratorNet::new(config, &weights)?;
+    let mut average = BTreeMap::new();
+    for (name, t) in weights.tensors() {
+        let t = match ema.remove(&name) {
+            Some(t) => t.to_device(device)?.to_dtype(DType::F32)?,
+            None => t.detach().copy()?,
+        };
+        average.insert(name, t);
+    }
+    Ok((weights, g, average))
+}
+
 impl Trainer {
     /// New networks, or those of a checkpoint `from`.
     pub fn new(
@@ -110,28 +156,21 @@ impl Trainer {
         features: Option<Box<dyn FeatureNetwork>>,
         (data, device): (&Dataset, &Device),
         from: Option<&HashMap<String, Tensor>>,
-        step: u64,
+        (start, step): (Option<&Start>, u64),
     ) -> candle_core::Result<Self> {
-        let g_weights = match from {
-            Some(all) => Weights::trainable(checkpoint::part(all, "G"), device),
-            None => Weights::random(manifest.training.seed, device),
-        };
-        let g = GeneratorNet::new(&manifest.generator, &g_weights)?;
-        let critic = critic(manifest, features, from, (data, device))?;
+        let mut said = Vec::new();
+        let (g_weights, g, ema) = generator(manifest, device, from, start, &mut said)?;
+        let mut critic = critic(manifest, features, from, (data, device))?;
+        if let Some(stored) = start.filter(|_| from.is_none()).and_then(|s| s.d.as_ref()) {
+            said.push(critic.start_from(stored)?.describe("D"));
+        }
         let decay = |interval| 0.99f64.powf(lazy(interval));
         let mut g_adam = Adam::new(g_weights.vars(), (0.0, decay(manifest.path_length_interval())))?;
         let mut d_adam = Adam::new(critic.vars(), (0.0, decay(manifest.r1_interval())))?;
-        let mut ema = BTreeMap::new();
-        for (name, t) in g_weights.tensors() {
-            ema.insert(name, t.detach().copy()?);
-        }
         let mut path = PathLength::default();
         if let Some(all) = from {
             g_adam.restore("g_adam", all)?;
             d_adam.restore("d_adam", all)?;
-            for (name, t) in checkpoint::part(all, "ema") {
-                ema.insert(name, t.to_device(device)?);
-            }
             path.mean = number(all, "path_length.mean")?;
         }
         let control = match from {
@@ -157,6 +196,7 @@ impl Trainer {
             augment,
             control,
             step,
+            said,
         })
     }
 
@@ -190,7 +230,7 @@ impl Trainer {
         let (manifest, features_sha256) = (self.manifest.clone(), self.features_sha256.clone());
         let state = State { manifest, features_sha256, step: self.step, seconds };
         let state = serde_json::to_string(&state).map_err(|e| Error::component("checkpoint", e))?;
-        checkpoint::save(path, &state, &all)
+        checkpoint::save_keeping(path, &state, &all)
     }
 
     /// Images of the averaged generator for fixed codes.

@@ -191,7 +191,7 @@ impl Projected {
         let projection = Projection::new(&levels, config.mixing, seed ^ 0x9207, &device)?;
         let made = Self { bridge, projection, weights, heads, factors };
         if fresh {
-            (0..WARM_UP).try_for_each(|_| made.iterate())?;
+            made.settle()?;
         }
         Ok(made)
     }
@@ -218,6 +218,14 @@ impl Projected {
     /// If candle fails.
     pub fn iterate(&self) -> Result<()> {
         self.heads.iter().flat_map(Head::spectral).try_for_each(spectral::SpectralWeight::iterate)
+    }
+
+    /// Finds the singular vectors of weights that are new.
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub fn settle(&self) -> Result<()> {
+        (0..WARM_UP).try_for_each(|_| self.iterate())
     }
 
     fn features(&mut self, images: &Tensor) -> Result<Vec<Tensor>> {
