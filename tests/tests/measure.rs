@@ -135,6 +135,21 @@ fn images_that_cannot_be_read_are_left_out_and_named() {
 }
 
 #[test]
+fn real_images_are_cropped_as_the_study_says() {
+    let toy = Toy::new();
+    let fid = |out: &str| {
+        toy.shiftlens(&["measure", "study.toml", "--samples", "20", "--out", out]).expect(0);
+        number(&json(&toy.path(out)), "/generator/fid")
+    };
+    let whole = fid("whole.json");
+    toy.edit("images = \"images\"", "images = \"images\"\ncrop = 12");
+    assert_ne!(whole, fid("crop.json"));
+    toy.edit("crop = 12", "crop = 17");
+    let answer = toy.shiftlens(&["measure", "study.toml", "--samples", "20"]);
+    answer.expect(1).says(&["`crop` asks for its centre square of 17", "0 real images, expected at least 4"]);
+}
+
+#[test]
 fn what_a_study_lacks_is_said() {
     let toy = Toy::new();
     let text = std::fs::read_to_string(toy.manifest()).unwrap();

@@ -73,7 +73,13 @@ fn plan(a: &Measure, study: &Study) -> Result<Plan, Failure> {
         seed: a.seed,
         ..Settings::default()
     };
-    Ok(Plan { features: spec, description: format!("{description}{layer}"), settings, seed: a.seed })
+    Ok(Plan {
+        features: spec,
+        description: format!("{description}{layer}"),
+        settings,
+        seed: a.seed,
+        crop: study.data.crop,
+    })
 }
 
 /// Measures, prints and writes.

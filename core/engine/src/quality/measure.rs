@@ -20,6 +20,8 @@ pub struct Plan {
     pub settings: Settings,
     /// Seed of the drawn codes.
     pub seed: u64,
+    /// Centre square of each real image, in pixels, as the study's data say.
+    pub crop: Option<usize>,
 }
 
 /// The feature network of a [`Measurement`].
@@ -102,7 +104,7 @@ pub fn measure(
     let mut left_out = Vec::new();
     let mut done = 0;
     let real = items.chunks(batch).filter_map(|chunk| {
-        let read = read_chunk(chunk, monitor, &mut left_out);
+        let read = read_chunk(chunk, plan.crop, monitor, &mut left_out);
         done += chunk.len() as u64;
         monitor.progress("features of real images", done, items.len() as u64);
         let fitted = read.and_then(|read| {
@@ -118,7 +120,7 @@ pub fn measure(
     let mut remarks: Vec<String> = generator.remark().into_iter().collect();
     let reconstructions = match parts.encoder.take() {
         Some(mut encoder) => {
-            let found = reconstruct(&mut evaluator, parts, encoder.as_mut(), items, batch, monitor);
+            let found = reconstruct(&mut evaluator, parts, encoder.as_mut(), items, plan, monitor);
             parts.encoder = Some(encoder);
             Some(found?)
         }
@@ -144,13 +146,14 @@ pub fn measure(
 /// The images of a chunk that can be read; the others are noted and said.
 fn read_chunk(
     chunk: &[Item],
+    crop: Option<usize>,
     monitor: &dyn Monitor,
     left_out: &mut Vec<FailureRecord>,
 ) -> Result<Vec<Images>> {
     monitor.check()?;
     let mut read = Vec::with_capacity(chunk.len());
     for item in chunk {
-        match data::read(&item.path) {
+        match data::read(&item.path, crop) {
             Ok(x) => read.push(x),
             Err(e) => {
                 monitor.log(Level::Warn, &format!("left out: {e}"));
@@ -194,14 +197,14 @@ fn reconstruct(
     parts: &mut Drawing,
     encoder: &mut dyn Encoder,
     items: &[Item],
-    batch: usize,
+    plan: &Plan,
     monitor: &dyn Monitor,
 ) -> Result<Reconstructions> {
     let mut sums = Sums::default();
     let mut done = 0;
-    for chunk in items.chunks(batch) {
+    for chunk in items.chunks(plan.settings.batch) {
         // Who could not be read was said before.
-        let read = read_chunk(chunk, &Quiet(monitor), &mut Vec::new())?;
+        let read = read_chunk(chunk, plan.crop, &Quiet(monitor), &mut Vec::new())?;
         // Components take images of one shape at a time.
         for alike in read.chunk_by(|a, b| a.shape() == b.shape()) {
             one_batch(evaluator, parts, encoder, &Images::concat(alike)?, &mut sums)?;
