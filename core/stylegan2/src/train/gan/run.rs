@@ -128,24 +128,24 @@ pub fn train_generator_with(
 ) -> Result<GeneratorReport> {
     let t = &manifest.training;
     let device = crate::train::manifest::open(&t.device, t.precision)?;
+    let mut measured = match (&manifest.quality, parts.evaluate.take()) {
+        (Some(section), Some(evaluate)) => Some((section, evaluate)),
+        (None, None) => None,
+        (Some(_), None) => return Err(Error::Invalid("[quality] needs something that measures".into())),
+        (None, Some(_)) => return Err(Error::Invalid("measuring needs a section [quality]".into())),
+    };
     let folder = &manifest.output.folder;
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let (channels, resolution) = (manifest.generator.channels, manifest.generator.resolution);
     let data = Arc::new(Dataset::load(&manifest.data, channels, resolution)?);
     monitor.log(Level::Info, &format!("{} training images", data.len()));
-    let mut measured = match (&manifest.quality, parts.evaluate.take()) {
-        (Some(section), Some(mut evaluate)) => {
-            quality::begin(evaluate.as_mut(), section, &data)?;
-            Some((section, evaluate))
-        }
-        (None, None) => None,
-        (Some(_), None) => return Err(Error::Invalid("[quality] needs something that measures".into())),
-        (None, Some(_)) => return Err(Error::Invalid("measuring needs a section [quality]".into())),
-    };
     let path = folder.join("checkpoint.safetensors");
     let file = folder.join("generator.safetensors");
     let (mut trainer, before) =
         resume::open(manifest, parts.features.take(), (&data, &device), &path, monitor)?;
+    if let Some((section, evaluate)) = &mut measured {
+        quality::begin(evaluate.as_mut(), section, &data)?;
+    }
     let reference = data.range(0, REFERENCE, &Device::Cpu).and_then(|x| spread(&x)).map_err(fail)?;
     let mut health = Health::new(reference);
     let batch = t.batch as u64;
