@@ -34,7 +34,10 @@ fn main() -> ExitCode {
         Command::Plugins { paths } => inspect::plugins(&paths),
         Command::Layers { model, size } => inspect::layers(&model, size),
         Command::Grad(a) => grad::grad(&a),
-        Command::Train(a) => train::train(&a),
+        Command::Train(a) => {
+            shiftlens_stylegan2::keep_memory();
+            train::train(&a)
+        }
         Command::Import(a) => import::import(&a),
         Command::Convert(a) => convert::convert(&a),
         Command::Generate(a) => generate::generate(&a),

@@ -15,6 +15,7 @@ pub mod synth;
 pub mod train;
 pub mod weights;
 
+pub use kernels::memory::keep_memory;
 pub use model::{GeneratorOptions, NoiseMode, StyleGan2Encoder, StyleGan2Generator, open_device};
 pub use ops::Precision;
 pub use projection::{

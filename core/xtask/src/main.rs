@@ -43,7 +43,7 @@ Tasks of the Shiftlens workspace: cargo xtask TASK
           training steps of generator and discriminator on the CPU against PyTorch; the Python needs torch and safetensors
             --python PYTHON   which Python (default: python3)
             --augment         instead: what the augmentation of a batch costs
-            --rounds, --resolution, --threads, --cpu-time   see core/stylegan2/benches/steps
+            --rounds, --resolution, --cpu-time, --alone   see core/stylegan2/benches/steps
   tidy    the rules of core/ARCHITECTURE.md that can be checked mechanically
 ";
 

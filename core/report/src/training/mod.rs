@@ -152,7 +152,7 @@ pub fn write_training(folder: &Path) -> Result<PathBuf> {
 fn view(folder: &Path) -> Result<Page> {
     let mut remarks = Vec::new();
     let log = Log::read(&folder.join("log.csv"), &mut remarks)?;
-    let quality = optional(&folder.join("quality.csv"), &mut remarks, |p, remarks| Log::read(p, remarks));
+    let quality = optional(&folder.join("quality.csv"), &mut remarks, Log::read);
     let quality = quality.unwrap_or_default();
     let state = optional(&folder.join("checkpoint.safetensors"), &mut remarks, |p, _| settings::state(p));
     if state.is_none() && !folder.join("checkpoint.safetensors").exists() {

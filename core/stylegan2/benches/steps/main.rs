@@ -1,14 +1,17 @@
 //! Whole training steps of generator and discriminator on the CPU against PyTorch: the same networks and weights, batch,
 //! losses, regularisers and optimiser, in f32.
 //!
-//! `cargo xtask bench-training` runs it (`--python`, `--rounds`, `--resolution 64` or `128`, `--threads`; `--augment` times
-//! the augmentation of a batch instead and needs no Python). `--cpu-time` counts the processors' time in place of the
-//! clock's, on Linux: with one thread that is what a machine with other work would take without it. PyTorch runs in a process of its own, eager, once with images
-//! laid out plainly and once with channels last; the faster one is measured. Before anything is timed, both sides' losses
-//! of some steps are compared. Then they take turns, phase by phase, so that the machine's noise meets both: figures are
-//! medians of rounds, ratios medians of the rounds' ratios. Images per second with regularisation have R1 in every
-//! sixteenth step and path lengths, over half of the batch, in every fourth (Karras et al. 2020, arXiv 1912.04958, section
-//! 3.1 and appendix B). Reading images and averaging weights are not part of it.
+//! `cargo xtask bench-training` runs it (`--python`, `--rounds`, `--resolution 64` or `128`; `--alone` leaves PyTorch out;
+//! `--augment` times the augmentation of a batch instead). Both sides have as many threads as `RAYON_NUM_THREADS` says.
+//! `--cpu-time` counts the processors' time in place of the clock's, on Linux: with one thread that is about what a
+//! machine with other work would take without it.
+//!
+//! PyTorch runs in a process of its own, eager, once with images laid out plainly and once with channels last; the faster
+//! one is measured. Before anything is timed, both sides' losses of some steps are compared. Then they take turns, phase by
+//! phase, so that the machine's noise meets both: figures are medians of rounds, ratios medians of the rounds' ratios.
+//! Images per second with regularisation have R1 in every sixteenth step and path lengths, over half of the batch, in every
+//! fourth (Karras et al. 2020, arXiv 1912.04958, section 3.1 and appendix B). Reading images and averaging weights are not
+//! part of it.
 
 #[path = "../../examples/device/networks.rs"]
 #[allow(dead_code, reason = "shared with the benchmark of a GPU, which has an encoder too")]
@@ -139,6 +142,22 @@ fn measure(case: &Case, folder: &Path, options: &Options) -> Outcome {
         candle_core::safetensors::save(tensors, folder.join(format!("{name}_{part}.safetensors")))?;
     }
     let (clock, rounds) = (options.clock, options.rounds);
+    if options.alone {
+        let mut run = Training::new(sizes, (&g, &d), &inputs)?;
+        let mut seconds = [[]; 4].map(Vec::from);
+        for round in 0..=rounds {
+            for (seconds, phase) in seconds.iter_mut().zip(PHASES) {
+                let one = timed(&mut run, phase, clock)?;
+                // The first round warms up.
+                seconds.extend((round > 0).then_some(one));
+            }
+        }
+        let seconds = seconds.map(median);
+        let rates = per_step(&seconds).map(|s| *batch as f64 / s);
+        println!("  {PHASES:?}: {:.0?} ms", seconds.map(|s| s * 1e3));
+        println!("  {:.1} images/s, with R1 and path lengths {:.1}", rates[0], rates[1]);
+        return Ok(());
+    }
     let mut torch = Torch::start(&options.python, folder)?;
     if clock == Clock::Processor {
         torch.ask("cpu-time")?;
@@ -238,12 +257,12 @@ struct Options {
     python: String,
     rounds: usize,
     resolution: Option<String>,
-    threads: usize,
     clock: Clock,
+    alone: bool,
     augment: bool,
 }
 
-const HELP: &str = "--python PYTHON, --rounds N, --resolution 64|128, --threads N, --cpu-time or --augment";
+const HELP: &str = "--python PYTHON, --rounds N, --resolution 64|128, --cpu-time, --alone or --augment";
 
 impl Options {
     fn parse(arguments: &[String]) -> Outcome<Self> {
@@ -251,8 +270,8 @@ impl Options {
             python: "python3".into(),
             rounds: 5,
             resolution: None,
-            threads: 0,
             clock: Clock::Wall,
+            alone: false,
             augment: false,
         };
         let mut rest = arguments.iter().filter(|a| *a != "--bench");
@@ -265,7 +284,6 @@ impl Options {
             match name.as_str() {
                 "--python" => o.python = value()?,
                 "--rounds" => o.rounds = number(value()?)?,
-                "--threads" => o.threads = number(value()?)?,
                 "--resolution" => {
                     let text = value()?;
                     if CASES.iter().all(|c| c.name != text) {
@@ -274,6 +292,7 @@ impl Options {
                     o.resolution = Some(text);
                 }
                 "--cpu-time" => o.clock = Clock::Processor,
+                "--alone" => o.alone = true,
                 "--augment" => o.augment = true,
                 other => return Err(format!("no option `{other}`, expected {HELP}").into()),
             }
@@ -290,8 +309,8 @@ fn main() -> Outcome {
     }
     shiftlens_stylegan2::enable_second_order();
     let options = Options::parse(&arguments)?;
-    // 0 is rayon's own choice.
-    rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global()?;
+    // As the program does for a training.
+    shiftlens_stylegan2::keep_memory();
     if options.augment {
         return augmentation(&options);
     }

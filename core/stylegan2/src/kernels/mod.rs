@@ -12,6 +12,7 @@ pub mod conv;
 pub(crate) mod fast;
 pub mod gemm;
 pub(crate) mod image;
+pub(crate) mod memory;
 pub(crate) mod panels;
 pub mod peak;
 mod simd;

@@ -3,7 +3,7 @@
 /// The lowpass of the symlet with two vanishing moments, which is Daubechies's own: its sum is the root of 2, and it is
 /// orthonormal to itself shifted by even numbers.
 pub(super) const SYM2: [f64; 4] =
-    [-0.129_409_522_551_260_37, 0.224_143_868_042_013_39, 0.836_516_303_737_807_9, 0.482_962_913_144_534_16];
+    [-0.129_409_522_551_260_37, 0.224_143_868_042_013_4, 0.836_516_303_737_807_9, 0.482_962_913_144_534_16];
 
 /// The lowpass of the symlet with six vanishing moments, the least asymmetric of its kind.
 pub(super) const SYM6: [f64; 12] = [
