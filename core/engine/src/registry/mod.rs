@@ -33,6 +33,9 @@ pub const SEFA: &str = "sefa";
 /// The kind of generator whose weights are open.
 pub const STYLEGAN2: &str = "stylegan2";
 
+/// The kind of encoder that searches codes through the generator.
+pub const PROJECTION: &str = "projection";
+
 /// What components are told besides their own section.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ambient {
@@ -106,6 +109,14 @@ pub static ENCODERS: &[Entry<dyn Encoder>] = &[
         device: true,
         check: stylegan2::check_encoder,
         make: stylegan2::encoder,
+    },
+    // Its `path` is that of the encoder whose answers it begins at, and may be left out.
+    Entry {
+        kind: PROJECTION,
+        path: true,
+        device: true,
+        check: stylegan2::check_projection,
+        make: stylegan2::projection,
     },
     Entry { kind: "onnx", path: true, device: false, check: onnx::check_encoder, make: onnx::encoder },
 ];
