@@ -309,10 +309,12 @@ impl Targets {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Direction {
     alpha: Vec<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    step: Option<Vec<f32>>,
     layers: usize,
-    /// Standard deviation of the training codes' projections on alpha: the unit of λ.
+    /// Standard deviation of the training codes' projections on [`Direction::step`]: the unit of λ.
     pub sigma: f32,
-    /// Mean of the training codes' projections on alpha.
+    /// Mean of the training codes' projections on [`Direction::step`].
     pub mean: f32,
     /// Slope of the latent classifier along alpha; positive. 0 if the finder fits no classifier.
     pub slope: f32,
@@ -343,7 +345,31 @@ impl Direction {
             )));
         }
         alpha.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
-        Ok(Self { alpha, layers, sigma, mean, slope: 0.0, intercept: 0.0 })
+        Ok(Self { alpha, step: None, layers, sigma, mean, slope: 0.0, intercept: 0.0 })
+    }
+    /// The same classifier, with another vector to move along, of the same space; `sigma` and `mean` are those of the
+    /// training codes' projections on it.
+    ///
+    /// # Errors
+    /// As [`Direction::new`], and [`Error::Shape`] for a vector of another length.
+    pub fn with_step(self, step: Vec<f32>, sigma: f32, mean: f32) -> Result<Self> {
+        if step.len() != self.alpha.len() {
+            return Err(Error::Shape {
+                what: "step of a direction".into(),
+                expected: format!("[{}], as alpha", self.alpha.len()),
+                found: vec![step.len()],
+            });
+        }
+        let Self { alpha: step, sigma, mean, .. } = Self::new(step, self.layers, sigma, mean)?;
+        Ok(Self { step: Some(step), sigma, mean, ..self })
+    }
+    /// The unit vector that a shift moves along, `[L, D]` flattened: alpha, or another.
+    pub fn step(&self) -> &[f32] {
+        self.step.as_deref().unwrap_or(&self.alpha)
+    }
+    /// True if [`Direction::step`] is another vector than alpha.
+    pub fn has_step(&self) -> bool {
+        self.step.is_some()
     }
     /// The unit vector, `[L, D]` flattened.
     pub fn alpha(&self) -> &[f32] {
@@ -398,7 +424,7 @@ impl Direction {
             });
         }
         let steps: Vec<f32> = lambdas.iter().map(|lambda| lambda * self.sigma).collect();
-        Shift::new(&self.alpha, &steps)?.codes(w, l)
+        Shift::new(self.step(), &steps)?.codes(w, l)
     }
 }
 
@@ -477,5 +503,13 @@ mod tests {
         (d.slope, d.intercept) = (2.0, -2.8);
         assert!((d.classify(&w).unwrap()[0] - 0.5).abs() < 1e-6);
         assert!(Direction::new(vec![0.0, 0.0], 1, 1.0, 0.0).is_err());
+        // Another vector to move along leaves the classifier as it is.
+        let before = d.classify(&w).unwrap();
+        let d = d.with_step(vec![0.0, 5.0], 3.0, 0.1).unwrap();
+        assert_eq!((d.step(), d.alpha(), d.has_step()), (&[0.0, 1.0][..], &[0.6, 0.8][..], true));
+        assert_eq!(d.shift(&w, &[2.0]).unwrap().as_slice(), [1.0, 7.0]);
+        assert_eq!(d.classify(&w).unwrap(), before);
+        assert!(d.clone().with_step(vec![1.0], 1.0, 0.0).unwrap_err().to_string().contains("[2], as alpha"));
+        assert!(d.with_step(vec![1.0, 0.0], 0.0, 0.0).is_err());
     }
 }

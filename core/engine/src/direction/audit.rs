@@ -1,7 +1,7 @@
 //! What says how far a direction can be trusted: refits to resampled codes, random directions, and how often f's
 //! decision flips along it.
 
-use super::codes::{along, rising};
+use super::codes::{Along, along as directed, rising};
 use super::{both_classes, calibrate, pick, pick_values};
 use crate::metrics;
 use rand::seq::SliceRandom;
@@ -52,6 +52,7 @@ fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
 pub(super) fn bootstrap(
     finder: &mut dyn DirectionFinder,
     direction: &Direction,
+    along: Along,
     codes: &LatentCodes,
     values: &[f32],
     groups: Option<&[String]>,
@@ -81,8 +82,9 @@ pub(super) fn bootstrap(
         if both_classes(&y, threshold, "resampled codes").is_err() {
             continue;
         }
-        let refit = finder.find(&pick(codes, &rows)?, &Targets { values: y, threshold })?;
-        cosines.extend(metrics::cosine(direction.alpha(), refit.alpha()));
+        let resampled = pick(codes, &rows)?;
+        let refit = along.aim(finder.find(&resampled, &Targets { values: y, threshold })?, &resampled)?;
+        cosines.extend(metrics::cosine(direction.step(), refit.step()));
         monitor.progress("refitting the direction", cosines.len() as u64, refits as u64);
     }
     Ok(metrics::mean(&cosines).map(|mean_cosine| BootstrapRecord {
@@ -116,7 +118,7 @@ pub(super) fn random_directions(
                 let rows = codes.code(i).iter().zip(&mean);
                 vector.iter_mut().zip(rows).for_each(|(v, (w, m))| *v += g * (f64::from(*w) - m));
             }
-            let mut direction = along(codes, &rising(codes, &y.values, vector))?;
+            let mut direction = directed(codes, &rising(codes, &y.values, vector))?;
             calibrate(&mut direction, codes, y)?;
             Ok(direction)
         })
@@ -299,7 +301,7 @@ mod tests {
         let groups: Vec<String> = (0..40).map(|i| format!("g{:02}", i / 2)).collect();
         let d = Direction::new(vec![1.0, 0.0, 0.0], 1, 1.0, 0.0).unwrap();
         let run = |y: &[f32], refits| {
-            bootstrap(&mut Mean, &d, &w, y, Some(&groups), 0.5, refits, 3, &Silent).unwrap()
+            bootstrap(&mut Mean, &d, Along::Normal, &w, y, Some(&groups), 0.5, refits, 3, &Silent).unwrap()
         };
         let record = run(&y, 8).unwrap();
         assert_eq!(record.refits, 8);

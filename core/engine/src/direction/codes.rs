@@ -2,7 +2,7 @@
 
 use super::moments;
 use ndarray::{Array1, Array2, Axis};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use shiftlens_api::{Direction, Error, LatentCodes, Result, Targets};
 
 /// How much an example of each class weighs.
@@ -134,6 +134,41 @@ pub(super) fn along(w: &LatentCodes, vector: &[f64]) -> Result<Direction> {
     Direction::new(alpha.iter().map(|v| *v as f32).collect(), w.shape()[1], sigma as f32, centre as f32)
 }
 
+/// What a series moves along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Along {
+    /// α itself, the normal of the classifier's border, as in the paper.
+    #[default]
+    Normal,
+    /// The codes' covariance with the classifier's answer, `S α` with S the covariance of codes: how codes really differ
+    /// that it tells apart (the pattern that belongs to a filter: Haufe et al. 2014, NeuroImage 87). Where coordinates of
+    /// codes are correlated, α leaves the codes that the generator was trained on; this does not.
+    Pattern,
+}
+
+impl Along {
+    /// The direction with its step, by the codes that it was fitted to.
+    ///
+    /// # Errors
+    /// If the codes do not vary along alpha.
+    pub(super) fn aim(self, direction: Direction, w: &LatentCodes) -> Result<Direction> {
+        if self == Self::Normal {
+            return Ok(direction);
+        }
+        let alpha: Vec<f64> = direction.alpha().iter().map(|v| f64::from(*v)).collect();
+        let answers = projections(w, &alpha);
+        let (centre, _) = moments(&answers);
+        let mut step = vec![0.0; alpha.len()];
+        // The mean of codes drops out, as the centred answers sum to 0.
+        for (i, p) in answers.iter().enumerate() {
+            step.iter_mut().zip(w.code(i)).for_each(|(s, v)| *s += (p - centre) * f64::from(*v));
+        }
+        let moved = along(w, &step)?;
+        direction.with_step(moved.alpha().to_vec(), moved.sigma, moved.mean)
+    }
+}
+
 /// `<w, vector>` for each code.
 pub(super) fn projections(w: &LatentCodes, vector: &[f64]) -> Vec<f64> {
     (0..w.len()).map(|i| w.code(i).iter().zip(vector).map(|(w, a)| f64::from(*w) * a).sum()).collect()
@@ -197,6 +232,24 @@ mod tests {
                 s.z.row(i).iter().zip([0.3, -0.7, 0.2]).map(|(z, c)| z * c).sum::<f64>() + 0.1;
             assert!((p + b - expected).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn the_pattern_is_the_covariance_with_the_answer() {
+        // Covariance [[6.25, 6], [6, 6.25]], from four codes.
+        let w = LatentCodes::new([4, 1, 2], vec![3.5, 3.5, -3.5, -3.5, 0.5, -0.5, -0.5, 0.5]);
+        let w = w.unwrap();
+        let d = along(&w, &[1.0, 0.0]).unwrap();
+        assert_eq!(Along::Normal.aim(d.clone(), &w).unwrap(), d);
+        let found = Along::Pattern.aim(d, &w).unwrap();
+        // S α is proportional to (12.5, 12) / 2, and σ² = d^T S d for the unit vector d.
+        let (a, b) = (6.25f64, 6.0f64);
+        let norm = a.hypot(b);
+        assert!((f64::from(found.step()[0]) - a / norm).abs() < 1e-6);
+        assert!((f64::from(found.step()[1]) - b / norm).abs() < 1e-6);
+        let variance = (6.25 * a * a + 2.0 * 6.0 * a * b + 6.25 * b * b) / (norm * norm);
+        assert!((f64::from(found.sigma) - variance.sqrt()).abs() < 1e-5);
+        assert_eq!(found.alpha(), [1.0, 0.0]);
     }
 
     #[test]

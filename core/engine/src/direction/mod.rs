@@ -23,7 +23,7 @@ mod svm;
 mod unsupervised;
 
 pub use audit::{Ask, AuditPlan, REACH};
-pub use codes::ClassWeight;
+pub use codes::{Along, ClassWeight};
 pub use logistic::{Fitted, Logistic, LogisticParams, fit};
 pub use ridge::{Response, Ridge, RidgeParams};
 pub use store::{load, save};
@@ -67,6 +67,8 @@ pub struct Plan {
     pub decision: f32,
     /// Seed of the split, and of the audit's random numbers.
     pub seed: u64,
+    /// What a series moves along.
+    pub along: Along,
     /// How much is spent on the audit.
     pub audit: AuditPlan,
 }
@@ -151,6 +153,7 @@ pub fn find(
     if direction.slope == 0.0 {
         calibrate(&mut direction, &train_w, &targets)?;
     }
+    let direction = plan.along.aim(direction, &train_w)?;
     monitor.progress("fitting the direction", 1, 3);
     let test_labels = labels(&test_y);
     let (auc, accuracy) = audit::held_out(&direction, &test_w, &test_labels)?;
@@ -164,7 +167,8 @@ pub fn find(
         let y = pick_values(values, &part);
         if both_classes(&y, plan.threshold, what).is_ok() {
             let targets = Targets { values: y, threshold: plan.threshold };
-            halves.push(finder.find(&pick(codes, &part)?, &targets)?);
+            let half = pick(codes, &part)?;
+            halves.push(plan.along.aim(finder.find(&half, &targets)?, &half)?);
         }
         monitor.progress("fitting the direction", i as u64 + 2, 3);
     }
@@ -175,6 +179,7 @@ pub fn find(
     let bootstrap = audit::bootstrap(
         finder,
         &direction,
+        plan.along,
         &train_w,
         &train_y,
         train_groups.as_deref(),
@@ -198,7 +203,7 @@ pub fn find(
         auc,
         accuracy,
         stability: match halves.as_slice() {
-            [a, b] => metrics::cosine(a.alpha(), b.alpha()),
+            [a, b] => metrics::cosine(a.step(), b.step()),
             _ => None,
         },
         bootstrap,
@@ -243,11 +248,13 @@ pub fn remarks(audit: &AuditRecord) -> Vec<String> {
         ));
     }
     if let Some(last) = audit.flips.last().filter(|f| f.share < 0.5) {
+        let better = last.random.is_some_and(|r| r > last.share);
         out.push(format!(
-            "direction: f changes its mind on {:.0} % of {} held-out samples within ±{} σ: most series will not cross",
+            "direction: f changes its mind on {:.0} % of {} held-out samples within ±{} σ: most series will not cross{}",
             100.0 * last.share,
             last.codes,
-            last.lambda
+            last.lambda,
+            if better { "; random directions do better, try along = \"pattern\"" } else { "" }
         ));
     }
     out

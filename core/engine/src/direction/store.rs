@@ -1,6 +1,6 @@
 //! The direction's files: `direction.safetensors` and `audit.json`.
 //!
-//! The tensors are `alpha` `[L, D]`, `sigma`, `mean`, `slope` and `intercept` `[1]`; the metadata holds the
+//! The tensors are `alpha` `[L, D]`, `step` `[L, D]` where series move along another vector, `sigma`, `mean`, `slope` and `intercept` `[1]`; the metadata holds the
 //! fingerprint of what it was fitted with.
 
 use super::Found;
@@ -30,6 +30,10 @@ pub fn save(folder: &Path, found: &Found, fingerprint: &str) -> Result<()> {
         vec![d.layers(), d.alpha().len() / d.layers()],
         d.alpha().iter().flat_map(|v| v.to_le_bytes()).collect(),
     )];
+    if d.has_step() {
+        let shape = vec![d.layers(), d.step().len() / d.layers()];
+        blobs.push(("step", shape, d.step().iter().flat_map(|v| v.to_le_bytes()).collect()));
+    }
     blobs.extend(scalars.map(|(name, v)| (name, vec![1], v.to_le_bytes().to_vec())));
     let path = folder.join(TENSORS);
     let fail = |e: safetensors::SafeTensorError| Error::component(path.display().to_string(), e);
@@ -76,6 +80,10 @@ pub fn load(folder: &Path, fingerprint: &str) -> Result<Option<Found>> {
     let mut direction =
         Direction::new(alpha, shape.first().copied().unwrap_or(0), scalar("sigma")?, scalar("mean")?)?;
     (direction.slope, direction.intercept) = (scalar("slope")?, scalar("intercept")?);
+    if file.names().contains(&"step") {
+        let (sigma, mean) = (direction.sigma, direction.mean);
+        direction = direction.with_step(floats("step")?.1, sigma, mean)?;
+    }
     let path = folder.join(AUDIT);
     let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
     let audit: AuditRecord =

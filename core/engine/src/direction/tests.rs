@@ -7,6 +7,7 @@ const PLAN: Plan = Plan {
     threshold: 0.5,
     decision: 0.5,
     seed: 3,
+    along: Along::Normal,
     audit: AuditPlan { refits: 3, randoms: 4, codes: 50 },
 };
 
@@ -125,9 +126,15 @@ fn a_direction_that_says_nothing_is_remarked_upon() {
     let mut found = found(3.0, 0.4, 400).unwrap();
     found.audit.auc = Some(0.7);
     found.audit.random.as_mut().unwrap().auc_max = Some(0.71);
-    found.audit.flips.last_mut().unwrap().share = 0.3;
+    let last = found.audit.flips.last_mut().unwrap();
+    (last.share, last.random) = (0.3, Some(0.4));
     let said = remarks(&found.audit).join(" ");
-    assert!(said.contains("no more of the predictor than chance") && said.contains("30 % of 50"), "{said}");
+    assert!(
+        said.contains("no more of the predictor than chance")
+            && said.contains("30 % of 50")
+            && said.contains("try along = \"pattern\""),
+        "{said}"
+    );
 }
 
 #[test]
@@ -139,6 +146,41 @@ fn groups_are_never_cut() {
     blocks.dedup();
     assert_eq!(blocks.len(), 8, "{names:?}");
     assert_ne!(split_order(50, None, 1), split_order(50, None, 2));
+}
+
+#[test]
+fn the_pattern_moves_along_the_codes_and_leaves_the_classifier() {
+    // Coordinates 0 and 1 are the same but for a tenth; f looks at their difference, of small spread, and a little at
+    // their sum.
+    let base = LinearGenerator.sample(1500, 9).unwrap();
+    let mut data = base.as_slice().to_vec();
+    for code in data.chunks_exact_mut(D) {
+        code[1] = code[0] + 0.1 * code[1];
+    }
+    let w = LatentCodes::new([1500, 1, D], data).unwrap();
+    let logit = |c: &[f32]| 4.0 * (c[0] - c[1]) + 0.8 * (c[0] + c[1]);
+    let mut ask = |w: &LatentCodes| {
+        Ok((0..w.len()).map(|i| 1.0 / (1.0 + (-logit(w.code(i))).exp())).collect::<Vec<f32>>())
+    };
+    let y = ask(&w).unwrap();
+    let mut run = |along| {
+        let mut finder = Logistic::new(LogisticParams::default());
+        find(&mut finder, sample(&w, &y), Plan { along, ..PLAN }, Some(&mut ask), &Silent).unwrap()
+    };
+    let (normal, pattern) = (run(Along::Normal), run(Along::Pattern));
+    assert_eq!(normal.direction.alpha(), pattern.direction.alpha());
+    assert_eq!(normal.direction.classify(&w).unwrap(), pattern.direction.classify(&w).unwrap());
+    assert_eq!(normal.audit.auc, pattern.audit.auc);
+    // The two coordinates move together, further than along the classifier's normal.
+    let (step, half) = (pattern.direction.step(), 0.5f32.sqrt());
+    assert!((step[0] - half).abs() < 0.03 && (step[1] - half).abs() < 0.03, "{step:?}");
+    assert!(pattern.direction.sigma > 1.3 * normal.direction.sigma);
+    assert!(
+        pattern.audit.flips[1].share > 0.9 && pattern.audit.bootstrap.as_ref().unwrap().least_cosine > 0.99
+    );
+    let dir = tempfile::tempdir().unwrap();
+    save(dir.path(), &pattern, "a").unwrap();
+    assert_eq!(load(dir.path(), "a").unwrap().unwrap().direction, pattern.direction);
 }
 
 #[test]

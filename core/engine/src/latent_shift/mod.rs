@@ -90,7 +90,7 @@ impl Edit<'_> {
         lambdas.iter().map(|lambda| lambda * self.direction.sigma).collect()
     }
     fn shift<'a>(&'a self, steps: &'a [f32]) -> Result<Shift<'a>> {
-        Shift::new(self.direction.alpha(), steps)?.within(self.within.clone())
+        Shift::new(self.direction.step(), steps)?.within(self.within.clone())
     }
     /// `w + λ σ α` for one code.
     fn codes(&self, w: &LatentCodes, lambdas: &[f32]) -> Result<LatentCodes> {

@@ -8,7 +8,7 @@ use super::study::{
     Labels, Marks, ReportSpec, Study, TrustSpec, folder_of,
 };
 use super::tree::{Node, Value};
-use crate::direction::AuditPlan;
+use crate::direction::{Along, AuditPlan};
 use crate::nearest::{nearest, suggest};
 use crate::registry::{self, Rules};
 use regex::Regex;
@@ -322,6 +322,7 @@ impl Checker<'_> {
             params,
             input: raw.input.as_ref().map(Node::json),
             output: raw.output.as_ref().map(Node::json),
+            predictor: None,
             classes: raw.classes.clone(),
             marks: Marks {
                 section: raw.at,
@@ -402,6 +403,15 @@ impl Checker<'_> {
             seed: raw.seed.as_ref().map_or(0, |s| s.value),
             holdout: share(&raw.holdout, DEFAULT_HOLDOUT, "holdout"),
             threshold: share(&raw.threshold, 0.5, "threshold") as f32,
+            along: match raw.along.as_ref().map(|a| (a.value.as_str(), a.at)) {
+                None | Some(("normal", _)) => Along::Normal,
+                Some(("pattern", _)) => Along::Pattern,
+                Some((other, at)) => {
+                    let help = suggest(other, &["normal", "pattern"]);
+                    self.sink.add(at, format!("`along` in [direction] is \"{other}\""), help);
+                    Along::Normal
+                }
+            },
             data: match data {
                 Some((_, spec)) => Some(spec?),
                 None => None,
@@ -444,10 +454,28 @@ impl Checker<'_> {
                     return None;
                 }
                 self.on_generator(&mut spec, r);
+                if spec.params.get("features").is_some() {
+                    self.through_predictor(&mut spec);
+                }
                 Some(spec)
             }
         };
         Some(TrustSpec { max_gap, max_error, retry })
+    }
+
+    /// Hands the predictor's file and how it is fed to a component that looks through it: an ONNX model alone is open.
+    fn through_predictor(&self, spec: &mut ComponentSpec) {
+        let f = &self.raw.predictor;
+        if f.kind.value == "onnx" {
+            spec.predictor = f.path.as_ref().map(|p| self.base.join(&p.value));
+            spec.input = f.input.as_ref().map(Node::json);
+        } else {
+            let message = format!(
+                "`features` in [trust] are those of an ONNX predictor, [predictor] is of kind \"{}\"",
+                f.kind.value
+            );
+            self.sink.add(spec.marks.blame(&message), message, "leave `features` out");
+        }
     }
 
     /// Hands the generator's file to a component that reads its weights: only the built-in StyleGAN2 has them open.
@@ -508,6 +536,7 @@ fn default_direction(at: At) -> DirectionSpec {
             params: serde_json::json!({}),
             input: None,
             output: None,
+            predictor: None,
             classes: Vec::new(),
             marks: Marks { section: at, kind: at, path: None, pin: None, device: None, nodes: Vec::new() },
         },
@@ -516,6 +545,7 @@ fn default_direction(at: At) -> DirectionSpec {
         seed: 0,
         holdout: DEFAULT_HOLDOUT,
         threshold: 0.5,
+        along: Along::Normal,
         data: None,
         audit: AuditPlan::default(),
     }

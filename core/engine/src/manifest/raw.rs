@@ -111,6 +111,8 @@ pub struct RawDirection {
     pub holdout: Option<Located<f64>>,
     /// Score from which f says yes.
     pub threshold: Option<Located<f64>>,
+    /// What a series moves along: `normal` or `pattern`.
+    pub along: Option<Located<String>>,
     /// The labelled images whose codes it is fitted to.
     pub data: Option<RawData>,
     /// How much is spent on the audit.
@@ -355,6 +357,7 @@ fn read_direction(node: &Node, sink: &Sink<'_>) -> Option<RawDirection> {
     let labels = t.string("labels");
     let (samples, seed) = (t.count("samples", 20), t.count("seed", 0));
     let (holdout, threshold) = (t.number("holdout"), t.number("threshold"));
+    let along = t.string("along");
     let data = t.node("data").map(|n| read_data("`data` in [direction]", n, sink));
     let audit = t.node("audit").map(|n| {
         let mut a = Table::new("`audit` in [direction]", n, sink)?;
@@ -368,7 +371,17 @@ fn read_direction(node: &Node, sink: &Sink<'_>) -> Option<RawDirection> {
     });
     t.finish();
     let (data, audit) = (flat(data)?, flat(audit)?.unwrap_or_default());
-    Some(RawDirection { component: component?, labels, samples, seed, holdout, threshold, data, audit })
+    Some(RawDirection {
+        component: component?,
+        labels,
+        samples,
+        seed,
+        holdout,
+        threshold,
+        along,
+        data,
+        audit,
+    })
 }
 
 fn read_trust(node: &Node, sink: &Sink<'_>) -> Option<RawTrust> {

@@ -2,7 +2,7 @@
 
 use super::problem::{At, Located, ManifestError, Sources};
 use super::tree::Node;
-use crate::direction::AuditPlan;
+use crate::direction::{Along, AuditPlan};
 use regex::Regex;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -234,6 +234,8 @@ pub struct ComponentSpec {
     pub input: Option<serde_json::Value>,
     /// `output` of a predictor, as it stands.
     pub output: Option<serde_json::Value>,
+    /// The predictor's file, for components that look through it.
+    pub predictor: Option<PathBuf>,
     /// Classes that an explainer explains; the study's target alone where it names none. Empty for other roles.
     pub classes: Vec<Located<ClassRef>>,
     pub(crate) marks: Marks,
@@ -277,6 +279,8 @@ pub struct DirectionSpec {
     pub holdout: f64,
     /// Score from which f says yes.
     pub threshold: f32,
+    /// What a series moves along.
+    pub along: Along,
     /// The labelled images whose codes it is fitted to, where these are not the study's own.
     pub data: Option<DataSpec>,
     /// How much is spent on the audit.

@@ -118,6 +118,11 @@ fn every_mistake_has_a_place_and_a_suggestion() {
             "seed = 7\nlabels = \"thruth\"",
             "`labels` in [direction] is \"thruth\" (did you mean `truth`?",
         ),
+        (
+            "seed = 7",
+            "seed = 7\nalong = \"patern\"",
+            "`along` in [direction] is \"patern\" (did you mean `pattern`?",
+        ),
         ("seed = 7", "seed = 7\nholdout = 1.5", "`holdout` is 1.5, expected a number between 0 and 1"),
         ("seed = 7", "seed = 7\ndevice = \"cpu\"", "`device` does not apply to kind \"logistic\""),
         ("'^(\\d+)[LR]'", "'^(\\d+'", "not a regular expression"),

@@ -161,7 +161,13 @@ pub static DIRECTIONS: &[Entry<dyn DirectionFinder>] = &[
 ];
 
 /// Kinds of `retry` in `[trust]`; their `path` is the generator's, which the manifest's check hands them.
-pub static REFINERS: &[Entry<dyn Refine>] = &[];
+pub static REFINERS: &[Entry<dyn Refine>] = &[Entry {
+    kind: "projection",
+    path: false,
+    device: true,
+    check: refine::check_projection,
+    make: refine::projection,
+}];
 
 /// Kinds of `[[explainer]]`.
 pub static EXPLAINERS: &[Entry<dyn Explainer>] = &[Entry {

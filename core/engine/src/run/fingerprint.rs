@@ -1,7 +1,7 @@
 //! What makes two runs the same: the resolved manifest and the sums of all model and plugin files.
 
 use crate::data::Item;
-use crate::direction::AuditPlan;
+use crate::direction::{Along, AuditPlan};
 use crate::manifest::{ComponentSpec, LabelSource, Study};
 use crate::registry::Components;
 use crate::registry::hex;
@@ -36,6 +36,9 @@ pub fn resolved(study: &Study, parts: &Components) -> Value {
         // Left out where nothing is said, so that runs from before these keys are the same runs.
         if let Some(data) = &d.data {
             v["data"] = json!(data);
+        }
+        if d.along != Along::Normal {
+            v["along"] = json!(d.along);
         }
         if d.audit != AuditPlan::default() {
             v["audit"] = json!(d.audit);

@@ -21,7 +21,7 @@ impl Encoder for Off {
 /// Finds the true code.
 struct Truth;
 impl Refine for Truth {
-    fn refine(&mut self, x: &Images, _: &LatentCodes) -> Result<LatentCodes> {
+    fn refine(&mut self, x: &Images, _: &LatentCodes, _: &dyn Monitor) -> Result<LatentCodes> {
         LinearEncoder.encode(x)
     }
 }

@@ -228,6 +228,7 @@ fn find_direction(
         threshold: spec.threshold,
         decision: spec.threshold,
         seed: spec.seed,
+        along: spec.along,
         audit: spec.audit,
     };
     let (generator, encoder) = (latent.generator.as_mut(), latent.encoder.as_mut());

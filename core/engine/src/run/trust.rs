@@ -89,7 +89,7 @@ pub(super) fn encode(
     let started = Instant::now();
     let part = Images::concat(&flagged.iter().map(|i| x.slice(*i, i + 1)).collect::<Vec<_>>())?;
     let start = LatentCodes::concat(&flagged.iter().map(|i| w.slice(*i, i + 1)).collect::<Vec<_>>())?;
-    let better = refiner.refine(&part, &start).map_err(|e| match e {
+    let better = refiner.refine(&part, &start, monitor).map_err(|e| match e {
         Error::Cancelled => Error::Cancelled,
         e => Error::component(format!("retry {method}"), e),
     })?;
@@ -168,7 +168,7 @@ mod tests {
         }
     }
     impl Refine for Off {
-        fn refine(&mut self, x: &Images, start: &LatentCodes) -> Result<LatentCodes> {
+        fn refine(&mut self, x: &Images, start: &LatentCodes, _: &dyn Monitor) -> Result<LatentCodes> {
             assert_eq!(x.len(), start.len());
             self.encode(x)
         }

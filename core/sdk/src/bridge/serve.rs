@@ -333,9 +333,12 @@ unsafe extern "C" fn scores_with<S: Served>(
 }
 
 fn direction_answer(d: &Direction) -> Answer {
-    let alpha = d.alpha();
+    // One vector goes over the border, and whoever asks for it moves along it. Where that is not alpha, the classifier
+    // along alpha stays behind.
+    let alpha = d.step();
+    let (slope, intercept) = if d.has_step() { (0.0, 0.0) } else { (d.slope, d.intercept) };
     Answer {
-        stats: DirectionStatsV1 { sigma: d.sigma, mean: d.mean, slope: d.slope, intercept: d.intercept },
+        stats: DirectionStatsV1 { sigma: d.sigma, mean: d.mean, slope, intercept },
         ..Answer::one(&[d.layers(), alpha.len() / d.layers()], alpha)
     }
 }
