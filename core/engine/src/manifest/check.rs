@@ -353,6 +353,9 @@ impl Checker<'_> {
             generator.path = None;
             self.on_generator(&mut generator, raw);
             spec.generator = generator.path;
+            if spec.params.get("features").is_some() {
+                self.through_predictor(&mut spec, "[encoder]");
+            }
         }
         Some(spec)
     }
@@ -455,7 +458,7 @@ impl Checker<'_> {
                 }
                 self.on_generator(&mut spec, r);
                 if spec.params.get("features").is_some() {
-                    self.through_predictor(&mut spec);
+                    self.through_predictor(&mut spec, "[trust]");
                 }
                 Some(spec)
             }
@@ -464,14 +467,14 @@ impl Checker<'_> {
     }
 
     /// Hands the predictor's file and how it is fed to a component that looks through it: an ONNX model alone is open.
-    fn through_predictor(&self, spec: &mut ComponentSpec) {
+    fn through_predictor(&self, spec: &mut ComponentSpec, section: &str) {
         let f = &self.raw.predictor;
         if f.kind.value == "onnx" {
             spec.predictor = f.path.as_ref().map(|p| self.base.join(&p.value));
             spec.input = f.input.as_ref().map(Node::json);
         } else {
             let message = format!(
-                "`features` in [trust] are those of an ONNX predictor, [predictor] is of kind \"{}\"",
+                "`features` in {section} are those of an ONNX predictor, [predictor] is of kind \"{}\"",
                 f.kind.value
             );
             self.sink.add(spec.marks.blame(&message), message, "leave `features` out");

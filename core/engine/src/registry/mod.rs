@@ -115,7 +115,7 @@ pub static ENCODERS: &[Entry<dyn Encoder>] = &[
         kind: PROJECTION,
         path: true,
         device: true,
-        check: stylegan2::check_projection,
+        check: refine::check_projection,
         make: stylegan2::projection,
     },
     Entry { kind: "onnx", path: true, device: false, check: onnx::check_encoder, make: onnx::encoder },
@@ -162,7 +162,7 @@ pub static DIRECTIONS: &[Entry<dyn DirectionFinder>] = &[
 
 /// Kinds of `retry` in `[trust]`; their `path` is the generator's, which the manifest's check hands them.
 pub static REFINERS: &[Entry<dyn Refine>] = &[Entry {
-    kind: "projection",
+    kind: PROJECTION,
     path: false,
     device: true,
     check: refine::check_projection,

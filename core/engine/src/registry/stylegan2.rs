@@ -1,12 +1,11 @@
 //! The built-in StyleGAN2 generator and encoder.
 
-use super::{Ambient, Made, decode};
+use super::{Ambient, Made, decode, refine};
 use crate::manifest::ComponentSpec;
 use serde::Deserialize;
 use shiftlens_api::{Encoder, Error, Generator, GeneratorInfo, Result};
 use shiftlens_stylegan2::{
-    GeneratorOptions, Precision, Projection, ProjectionEncoder, ProjectionParams, StyleGan2Encoder,
-    StyleGan2Generator,
+    GeneratorOptions, Precision, ProjectionEncoder, StyleGan2Encoder, StyleGan2Generator,
 };
 use std::path::Path;
 
@@ -88,23 +87,14 @@ pub(super) fn encoder(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Encod
     Ok(Made { component: Box::new(e), backend, remarks: Vec::new() })
 }
 
-fn projection_params(spec: &ComponentSpec) -> Result<ProjectionParams> {
-    let params: ProjectionParams = decode(&spec.params)?;
-    params.check()?;
-    Ok(params)
-}
-
-pub(super) fn check_projection(spec: &ComponentSpec) -> Result<()> {
-    projection_params(spec).map(|_| ())
-}
-
 /// A search through the study's generator, from the answers of the encoder at the section's path or from the mean code.
 pub(super) fn projection(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Encoder>> {
     let generator = spec.generator.as_deref();
     let generator =
         generator.ok_or_else(|| Error::invalid("`projection` needs a generator of kind \"stylegan2\""))?;
-    let params = projection_params(spec)?;
     let start = spec.path.as_deref().map(|p| StyleGan2Encoder::load(p, &spec.device)).transpose()?;
+    let search = refine::search(generator, spec)?;
+    let params = search.params().clone();
     let (steps, begins) =
         (params.steps, if start.is_some() { "the encoder's answer" } else { "the mean code" });
     let mut remarks = Vec::new();
@@ -113,7 +103,7 @@ pub(super) fn projection(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn En
             "encoder: projection stops after {seconds} s per image, so that two runs differ in how far it comes"
         ));
     }
-    let encoder = ProjectionEncoder::new(Projection::on(generator, params, &spec.device)?, start)?;
+    let encoder = ProjectionEncoder::new(search, start)?;
     let backend = format!("{}, at most {steps} steps from {begins}", spec.device);
     Ok(Made { component: Box::new(encoder), backend, remarks })
 }
@@ -153,7 +143,10 @@ kind = "latent-shift"
         let encoder = open("steps = 30", "steps = 40").unwrap().encoder.unwrap();
         assert_eq!(encoder.generator.as_deref(), Some(Path::new("studies/g.safetensors")));
         assert_eq!(encoder.path.as_deref(), Some(Path::new("studies/e.safetensors")));
-        assert_eq!(super::projection_params(&encoder).unwrap().steps, 40);
+        assert_eq!(crate::registry::refine::parameters(&encoder).unwrap().0.steps, 40);
+        assert_eq!((encoder.predictor, encoder.input), (None, None));
+        let seen = open("space = \"w+\"", "features = { weight = 1.0 }").unwrap().encoder.unwrap();
+        assert_eq!(seen.predictor.as_deref(), Some(Path::new("studies/f.onnx")));
         let alone = open("path = \"e.safetensors\"\n", "").unwrap().encoder.unwrap();
         assert_eq!((alone.path, alone.generator.is_some()), (None, true));
         let other = open("kind = \"projection\"", "kind = \"stylegan2-encoder\"").unwrap_err();
@@ -165,6 +158,7 @@ kind = "latent-shift"
         for (from, to, expected) in [
             ("steps = 30", "stepz = 30", "unknown field `stepz`"),
             ("steps = 30", "steps = 0", "`steps` is 0, expected at least 1"),
+            ("steps = 30", "features = { weight = -1 }", "`weight` of the features is -1"),
             ("space = \"w+\"", "space = \"z\"", "unknown variant `z`"),
             ("kind = \"stylegan2\"", "kind = \"onnx\"", "reads the weights of a StyleGAN2 generator"),
             ("kind = \"projection\"", "kind = \"projecton\"", "did you mean `projection`?"),
