@@ -17,6 +17,10 @@ fn study(encoder: &str) -> Toy {
         "kind = \"onnx\"\npath = \"encoder.onnx\"\ninput = { mean = [0.5], std = [0.5] }",
         &format!("kind = \"projection\"\n{encoder}"),
     );
+    toy.edit("samples = 2000", "samples = 300");
+    // Heatmaps are another matter.
+    toy.edit("[[explainer]]\nkind = \"plugin:gradcam\"\nparams = { method = \"hirescam\" }\n", "");
+    toy.edit("[plugins]\ngradcam = \"shiftlens_gradcam\"\n", "");
     toy
 }
 
