@@ -7,9 +7,9 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-/// Share of the mean variance that is added to every coordinate's, so that directions in which codes do not vary have an
-/// inverse.
-const SHRINK: f64 = 1e-3;
+/// Share of the mean variance that is added to every coordinate's. Directions in which codes hardly vary would otherwise
+/// outweigh all else that a loss asks for.
+const SHRINK: f64 = 1e-2;
 
 /// The distribution of W's codes.
 pub struct Prior {
@@ -139,7 +139,7 @@ mod tests {
         let mut p = Vec::new();
         for pair in x.chunks_exact(2) {
             let (a, b) = (f64::from(pair[0]), f64::from(pair[1]));
-            p.extend([a + 0.3, 0.9 * a + 0.1 * b - 0.2]);
+            p.extend([a + 0.3, 0.9 * a + 0.4 * b - 0.2]);
         }
         let w = p.iter().map(|v| if *v >= 0.0 { *v } else { 0.2 * v }).collect();
         (Tensor::from_vec(w, (n, 2), &Device::Cpu).unwrap(), p)
@@ -152,7 +152,7 @@ mod tests {
         let v = prior.whiten(&w.unsqueeze(1).unwrap()).unwrap().squeeze(1).unwrap();
         let second = v.t().unwrap().matmul(&v).unwrap().affine(1.0 / 2e4, 0.0).unwrap();
         let second = second.to_vec2::<f64>().unwrap();
-        // The shrunk covariance leaves the second direction, whose variance is 0.005 of 1.8, a little short.
+        // The shrunk covariance leaves the narrow direction, where the variance is 0.085 of 1.97, a little short.
         assert!((second[0][0] + second[1][1] - 2.0).abs() < 1e-9, "{second:?}");
         assert!((second[0][0] - 1.0).abs() < 0.1 && second[0][1].abs() < 0.1, "{second:?}");
         // Each coordinate is one standard deviation from its mean, with the other's sign: unheard of in these codes.
@@ -163,7 +163,7 @@ mod tests {
             prior.excess(&w).unwrap().to_vec2::<f64>().unwrap()[0][0]
         };
         assert_eq!(odd(0.9, 0.9), 0.0);
-        assert!(odd(1.0, -1.0) > 5.0, "{}", odd(1.0, -1.0));
+        assert!(odd(1.0, -1.0) > 1.5, "{}", odd(1.0, -1.0));
     }
 
     #[test]

@@ -130,7 +130,7 @@ learning-rate = 5e-3
 latent-weight = 4.0
 pixel-weight = 1.0
 real-pixel-weight = 1.0
-real-prior-weight = 0.1
+real-prior-weight = 0.01
 [output]
 folder = {:?}
 checkpoint-every = 1600

@@ -70,8 +70,7 @@ impl Checker<'_> {
             .generator
             .as_ref()
             .map(|c| self.component("generator", c, &registry::rules(registry::GENERATORS)));
-        let encoder =
-            raw.encoder.as_ref().map(|c| self.component("encoder", c, &registry::rules(registry::ENCODERS)));
+        let encoder = raw.encoder.as_ref().map(|c| self.encoder(c));
         let explainers: Vec<Option<ComponentSpec>> = raw
             .explainers
             .iter()
@@ -272,6 +271,8 @@ impl Checker<'_> {
         };
         let needs_path = rule.is_some_and(|r| r.path);
         match (&raw.path, needs_path) {
+            // A search without an encoder begins at the mean code.
+            (None, true) if role == "encoder" && kind == Kind::Builtin(registry::PROJECTION) => {}
             (None, true) => {
                 let message = format!("{} of kind \"{kind}\" lacks the key `path`", raw.section);
                 self.sink.add(raw.at, message, "name the model file, relative to the manifest");
@@ -279,7 +280,7 @@ impl Checker<'_> {
             (Some(p), false) => refuse("path", Some(p.at)),
             _ => {}
         }
-        if rule.is_some_and(|r| !r.path) {
+        if rule.is_some_and(|r| !r.path || (raw.path.is_none() && r.kind == registry::PROJECTION)) {
             refuse("sha256", raw.sha256.as_ref().map(|s| s.at));
         }
         if role != "predictor" && !matches!(kind, Kind::Builtin("onnx")) {
@@ -313,6 +314,7 @@ impl Checker<'_> {
         let spec = ComponentSpec {
             role,
             kind,
+            generator: None,
             path: raw.path.as_ref().map(|p| self.base.join(&p.value)),
             shown_path: raw.path.as_ref().map(|p| p.value.clone()),
             pin: raw.sha256.as_ref().map(|p| p.value.to_lowercase()),
@@ -340,6 +342,20 @@ impl Checker<'_> {
                 format!("{}: {message}", raw.section),
                 help_on_field(&message),
             );
+        }
+        Some(spec)
+    }
+
+    fn encoder(&self, raw: &RawComponent) -> Option<ComponentSpec> {
+        let mut spec = self.component("encoder", raw, &registry::rules(registry::ENCODERS))?;
+        if spec.kind == Kind::Builtin(registry::PROJECTION) {
+            let mut generator = spec.clone();
+            generator.path = None;
+            self.on_generator(&mut generator, raw);
+            spec.generator = generator.path;
+            if spec.params.get("features").is_some() {
+                self.through_predictor(&mut spec, "[encoder]");
+            }
         }
         Some(spec)
     }
@@ -442,7 +458,7 @@ impl Checker<'_> {
                 }
                 self.on_generator(&mut spec, r);
                 if spec.params.get("features").is_some() {
-                    self.through_predictor(&mut spec);
+                    self.through_predictor(&mut spec, "[trust]");
                 }
                 Some(spec)
             }
@@ -451,14 +467,14 @@ impl Checker<'_> {
     }
 
     /// Hands the predictor's file and how it is fed to a component that looks through it: an ONNX model alone is open.
-    fn through_predictor(&self, spec: &mut ComponentSpec) {
+    fn through_predictor(&self, spec: &mut ComponentSpec, section: &str) {
         let f = &self.raw.predictor;
         if f.kind.value == "onnx" {
             spec.predictor = f.path.as_ref().map(|p| self.base.join(&p.value));
             spec.input = f.input.as_ref().map(Node::json);
         } else {
             let message = format!(
-                "`features` in [trust] are those of an ONNX predictor, [predictor] is of kind \"{}\"",
+                "`features` in {section} are those of an ONNX predictor, [predictor] is of kind \"{}\"",
                 f.kind.value
             );
             self.sink.add(spec.marks.blame(&message), message, "leave `features` out");
@@ -515,6 +531,7 @@ fn default_direction(at: At) -> DirectionSpec {
         finder: ComponentSpec {
             role: "direction",
             kind: Kind::Builtin(registry::LOGISTIC),
+            generator: None,
             path: None,
             shown_path: None,
             pin: None,

@@ -218,6 +218,8 @@ pub struct ComponentSpec {
     pub role: &'static str,
     /// What makes it.
     pub kind: Kind,
+    /// The generator's file, for an encoder that searches codes through it.
+    pub generator: Option<PathBuf>,
     /// The model file, resolved.
     pub path: Option<PathBuf>,
     /// The model file as the manifest writes it.

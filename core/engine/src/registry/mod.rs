@@ -35,6 +35,9 @@ pub const SEFA: &str = "sefa";
 /// The kind of generator whose weights are open.
 pub const STYLEGAN2: &str = "stylegan2";
 
+/// The kind of encoder that searches codes through the generator.
+pub const PROJECTION: &str = "projection";
+
 /// What components are told besides their own section.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ambient {
@@ -109,6 +112,14 @@ pub static ENCODERS: &[Entry<dyn Encoder>] = &[
         check: stylegan2::check_encoder,
         make: stylegan2::encoder,
     },
+    // Its `path` is that of the encoder whose answers it begins at, and may be left out.
+    Entry {
+        kind: PROJECTION,
+        path: true,
+        device: true,
+        check: refine::check_projection,
+        make: stylegan2::projection,
+    },
     Entry { kind: "onnx", path: true, device: false, check: onnx::check_encoder, make: onnx::encoder },
 ];
 
@@ -153,7 +164,7 @@ pub static DIRECTIONS: &[Entry<dyn DirectionFinder>] = &[
 
 /// Kinds of `retry` in `[trust]`; their `path` is the generator's, which the manifest's check hands them.
 pub static REFINERS: &[Entry<dyn Refine>] = &[Entry {
-    kind: "projection",
+    kind: PROJECTION,
     path: false,
     device: true,
     check: refine::check_projection,

@@ -10,6 +10,7 @@ use shiftlens_api::{Error, Images, LatentCodes, Monitor, Result};
 use shiftlens_onnx::{FeaturesConfig, OnnxFeatures};
 use shiftlens_stylegan2::perceptual::Perceptual;
 use shiftlens_stylegan2::{Projection, ProjectionParams};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Improves codes: slower than an encoder, for single stubborn images.
@@ -49,7 +50,7 @@ struct Features {
 }
 
 /// The parameters of a projection and of its features.
-fn parameters(spec: &ComponentSpec) -> Result<(ProjectionParams, Option<Features>)> {
+pub(super) fn parameters(spec: &ComponentSpec) -> Result<(ProjectionParams, Option<Features>)> {
     let mut all = spec.params.as_object().cloned().unwrap_or_default();
     let features = all.remove("features").map(|f| decode::<Features>(&f)).transpose()?;
     if let Some(f) = features.as_ref().filter(|f| !(f.weight.is_finite() && f.weight > 0.0)) {
@@ -70,21 +71,24 @@ pub(super) fn check_projection(spec: &ComponentSpec) -> Result<()> {
 /// A search through the generator at the section's path, which the manifest's check has put there.
 pub(super) fn projection(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Refine>> {
     let path = spec.path.as_ref().ok_or_else(|| Error::invalid("`projection` has no generator"))?;
+    Ok(Made { component: Box::new(search(path, spec)?), backend: spec.device.clone(), remarks: Vec::new() })
+}
+
+/// The search through a generator that a section's `params` describe.
+pub(super) fn search(generator: &Path, spec: &ComponentSpec) -> Result<Projection> {
     let (params, features) = parameters(spec)?;
-    let mut search = Projection::on(path, params, &spec.device)?;
-    if let Some(f) = features {
-        let predictor = spec.predictor.clone();
-        let predictor = predictor.ok_or_else(|| Error::invalid("`features` without an ONNX predictor"))?;
-        let name = predictor.display().to_string();
-        let input = spec.input.as_ref().map(decode).transpose()?.unwrap_or_default();
-        let (channels, resolution) = (search.config().channels, search.config().resolution);
-        let config = FeaturesConfig { path: predictor, layers: f.layers, input, ..FeaturesConfig::default() };
-        let network = OnnxFeatures::open(&config, channels, (resolution, resolution))?;
-        let distance =
-            Perceptual::of_network(Box::new(network), &name, &f.layer_weights, (channels, resolution))?;
-        search = search.with_features(distance, f.weight)?;
-    }
-    Ok(Made { component: Box::new(search), backend: spec.device.clone(), remarks: Vec::new() })
+    let search = Projection::on(generator, params, &spec.device)?;
+    let Some(f) = features else { return Ok(search) };
+    let predictor = spec.predictor.clone();
+    let predictor = predictor.ok_or_else(|| Error::invalid("`features` without an ONNX predictor"))?;
+    let name = predictor.display().to_string();
+    let input = spec.input.as_ref().map(decode).transpose()?.unwrap_or_default();
+    let (channels, resolution) = (search.config().channels, search.config().resolution);
+    let config = FeaturesConfig { path: predictor, layers: f.layers, input, ..FeaturesConfig::default() };
+    let network = OnnxFeatures::open(&config, channels, (resolution, resolution))?;
+    let distance =
+        Perceptual::of_network(Box::new(network), &name, &f.layer_weights, (channels, resolution))?;
+    search.with_features(distance, f.weight)
 }
 
 #[cfg(test)]

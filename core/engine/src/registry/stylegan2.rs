@@ -1,10 +1,12 @@
 //! The built-in StyleGAN2 generator and encoder.
 
-use super::{Ambient, Made, decode};
+use super::{Ambient, Made, decode, refine};
 use crate::manifest::ComponentSpec;
 use serde::Deserialize;
 use shiftlens_api::{Encoder, Error, Generator, GeneratorInfo, Result};
-use shiftlens_stylegan2::{GeneratorOptions, Precision, StyleGan2Encoder, StyleGan2Generator};
+use shiftlens_stylegan2::{
+    GeneratorOptions, Precision, ProjectionEncoder, StyleGan2Encoder, StyleGan2Generator,
+};
 use std::path::Path;
 
 /// `params` of `kind = "stylegan2"`.
@@ -83,4 +85,91 @@ pub(super) fn encoder(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Encod
     let e = StyleGan2Encoder::load(path(spec)?, &spec.device)?.with_precision(p.precision)?;
     let backend = e.backend();
     Ok(Made { component: Box::new(e), backend, remarks: Vec::new() })
+}
+
+/// A search through the study's generator, from the answers of the encoder at the section's path or from the mean code.
+pub(super) fn projection(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Encoder>> {
+    let generator = spec.generator.as_deref();
+    let generator =
+        generator.ok_or_else(|| Error::invalid("`projection` needs a generator of kind \"stylegan2\""))?;
+    let start = spec.path.as_deref().map(|p| StyleGan2Encoder::load(p, &spec.device)).transpose()?;
+    let search = refine::search(generator, spec)?;
+    let params = search.params().clone();
+    let (steps, begins) =
+        (params.steps, if start.is_some() { "the encoder's answer" } else { "the mean code" });
+    let mut remarks = Vec::new();
+    if let Some(seconds) = params.seconds {
+        remarks.push(format!(
+            "encoder: projection stops after {seconds} s per image, so that two runs differ in how far it comes"
+        ));
+    }
+    let encoder = ProjectionEncoder::new(search, start)?;
+    let backend = format!("{}, at most {steps} steps from {begins}", spec.device);
+    Ok(Made { component: Box::new(encoder), backend, remarks })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::manifest::{RawManifest, Study};
+    use std::path::Path;
+
+    const STUDY: &str = r#"
+schema = 1
+name = "search"
+[data]
+images = "images"
+[predictor]
+kind = "onnx"
+path = "f.onnx"
+[generator]
+kind = "stylegan2"
+path = "g.safetensors"
+[encoder]
+kind = "projection"
+path = "e.safetensors"
+params = { steps = 30, space = "w+" }
+[[explainer]]
+kind = "latent-shift"
+"#;
+
+    fn open(from: &str, to: &str) -> Result<Study, String> {
+        assert!(STUDY.contains(from));
+        let parsed = RawManifest::parse("a.toml", &STUDY.replace(from, to), &[]);
+        parsed.and_then(|m| m.check(Path::new("studies/a.toml"))).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_projection_knows_its_generator_and_may_begin_without_an_encoder() {
+        let encoder = open("steps = 30", "steps = 40").unwrap().encoder.unwrap();
+        assert_eq!(encoder.generator.as_deref(), Some(Path::new("studies/g.safetensors")));
+        assert_eq!(encoder.path.as_deref(), Some(Path::new("studies/e.safetensors")));
+        assert_eq!(crate::registry::refine::parameters(&encoder).unwrap().0.steps, 40);
+        assert_eq!((encoder.predictor, encoder.input), (None, None));
+        let seen = open("space = \"w+\"", "features = { weight = 1.0 }").unwrap().encoder.unwrap();
+        assert_eq!(seen.predictor.as_deref(), Some(Path::new("studies/f.onnx")));
+        let alone = open("path = \"e.safetensors\"\n", "").unwrap().encoder.unwrap();
+        assert_eq!((alone.path, alone.generator.is_some()), (None, true));
+        let other = open("kind = \"projection\"", "kind = \"stylegan2-encoder\"").unwrap_err();
+        assert!(other.contains("unknown field `steps`"), "{other}");
+    }
+
+    #[test]
+    fn mistakes_of_a_projection_are_named() {
+        for (from, to, expected) in [
+            ("steps = 30", "stepz = 30", "unknown field `stepz`"),
+            ("steps = 30", "steps = 0", "`steps` is 0, expected at least 1"),
+            ("steps = 30", "features = { weight = -1 }", "`weight` of the features is -1"),
+            ("space = \"w+\"", "space = \"z\"", "unknown variant `z`"),
+            ("kind = \"stylegan2\"", "kind = \"onnx\"", "reads the weights of a StyleGAN2 generator"),
+            ("kind = \"projection\"", "kind = \"projecton\"", "did you mean `projection`?"),
+            (
+                "path = \"e.safetensors\"",
+                "sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"",
+                "`sha256` does not apply",
+            ),
+        ] {
+            let message = open(from, to).expect_err(to);
+            assert!(message.contains(expected), "for {to}:\n{message}\nexpected {expected}");
+        }
+    }
 }

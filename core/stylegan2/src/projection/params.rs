@@ -67,7 +67,7 @@ impl Default for ProjectionParams {
             ramp_up: 0.05,
             ramp_down: 0.25,
             pixel_weight: 1.0,
-            prior_weight: 0.02,
+            prior_weight: 0.01,
             offset_weight: 0.05,
             latent_noise: 0.05,
             noise_ramp: 0.75,
