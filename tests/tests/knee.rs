@@ -5,8 +5,9 @@ use shiftlens_tests::program::{arrays, cases, run_record, shiftlens};
 use shiftlens_tests::{root, shared};
 use std::path::Path;
 
-/// Fewer samples than the manifest's, so that the test takes seconds.
-const FEWER: [&str; 2] = ["--set", "direction.samples=400"];
+/// Fewer samples than the manifest's, and a smaller audit, so that the test takes seconds.
+const FEWER: [&str; 4] =
+    ["--set", "direction.samples=400", "--set", "direction.audit={ refits = 2, randoms = 2, codes = 10 }"];
 
 #[track_caller]
 fn complete(out: &Path, images: usize) {
@@ -41,7 +42,18 @@ fn complete(out: &Path, images: usize) {
 fn synthetic_patients_are_explained() {
     let out = tempfile::tempdir().unwrap();
     let folder = out.path().display().to_string();
-    let args = ["run", "manifests/knee.toml", "--out", &folder, "--limit", "3", FEWER[0], FEWER[1]];
+    let args = [
+        "run",
+        "manifests/knee.toml",
+        "--out",
+        &folder,
+        "--limit",
+        "3",
+        FEWER[0],
+        FEWER[1],
+        FEWER[2],
+        FEWER[3],
+    ];
     shiftlens(&root(), &args).expect(0).says(&["3 images explained, 0 failed"]);
     complete(out.path(), 3);
     assert!(
@@ -69,6 +81,8 @@ fn a_shift_can_be_confined_to_layers() {
             "1",
             FEWER[0],
             FEWER[1],
+            FEWER[2],
+            FEWER[3],
             "--set",
             &set,
         ];
@@ -116,6 +130,8 @@ fn real_radiographs_are_explained() {
         "3",
         FEWER[0],
         FEWER[1],
+        FEWER[2],
+        FEWER[3],
     ];
     shiftlens(&root(), &args).expect(0).says(&["3 images explained, 0 failed"]);
     complete(out.path(), 3);

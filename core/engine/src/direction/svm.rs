@@ -1,4 +1,4 @@
-//! A linear support vector machine with squared hinge loss on standardised codes, by default on the codes with the
+//! A linear support vector machine with squared hinge loss on standardised codes; with `extremes` on the codes with the
 //! lowest and the highest scores alone, as InterFaceGAN fits its boundaries (Shen et al. 2020, arXiv 2005.09635).
 
 use super::codes::{ClassWeight, Examples, Standardised, along, check_extremes};
