@@ -127,12 +127,8 @@ pub fn train(command: &Train) -> crate::Done {
                 manifest.output.folder.clone_from(out);
             }
             let e = &manifest.encoder;
-            let open = |f: &FeatureLoss| -> Result<Box<dyn FeatureNetwork>> {
-                let spec: FeatureSpec = serde_json::from_value(f.network())
-                    .map_err(|e| Error::Invalid(format!("[[features]]: {}: {e}", f.path.display())))?;
-                features::open(&spec, e.channels, (e.resolution, e.resolution))
-            };
-            let networks = manifest.features.iter().map(open).collect::<Result<_, _>>().map_err(usage)?;
+            let network = |f: &FeatureLoss| open(&f.network(), e.channels, e.resolution);
+            let networks = manifest.features.iter().map(network).collect::<Result<_, _>>().map_err(usage)?;
             let trained = train_encoder(&manifest, networks, o.stop_after, &progress);
             if trained.is_ok() {
                 report(&manifest.output.folder, &progress);
