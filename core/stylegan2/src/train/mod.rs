@@ -24,7 +24,7 @@ pub use encoder::{
 };
 pub use gan::{
     AugmentSection, DiscriminatorSection, Evaluate, GanTraining, GeneratorManifest, GeneratorReport, Parts,
-    QualitySection, StartSection, train_generator, train_generator_with,
+    QualitySection, Saved, StartSection, train_generator, train_generator_with,
 };
 pub use manifest::OutputSection;
 pub use path_length::{PathLength, path_directions, path_lengths};

@@ -27,5 +27,5 @@ mod trainer;
 pub use control::AugmentSection;
 pub use manifest::{DiscriminatorSection, GanTraining, GeneratorManifest};
 pub use quality::{Evaluate, QualitySection};
-pub use run::{GeneratorReport, Parts, train_generator, train_generator_with};
+pub use run::{GeneratorReport, Parts, Saved, train_generator, train_generator_with};
 pub use start::StartSection;

@@ -32,6 +32,9 @@ pub struct GeneratorReport {
     pub file: PathBuf,
 }
 
+/// What is to be done once a checkpoint lies in the folder.
+pub type Saved<'a> = Box<dyn FnMut(&Path) + 'a>;
+
 /// What a training run gets besides its manifest.
 #[derive(Default)]
 pub struct Parts<'a> {
@@ -40,7 +43,7 @@ pub struct Parts<'a> {
     /// What measures the generator, where the manifest has a section `[quality]`.
     pub evaluate: Option<Box<dyn Evaluate + 'a>>,
     /// Called with the folder after every checkpoint, for a report.
-    pub saved: Option<Box<dyn FnMut(&Path) + 'a>>,
+    pub saved: Option<Saved<'a>>,
     /// Ends this session after so many more images, with a checkpoint.
     pub stop_after: Option<u64>,
 }
