@@ -38,7 +38,8 @@ mod tests {
             return;
         }
         assert!(delay() >= 0);
-        let name = std::thread::current().name().map(str::to_owned).unwrap_or_default();
+        let (_, module) = module_path!().split_once("::").unwrap();
+        let name = format!("{module}::the_option_is_the_purge_delay");
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
         let output = again.args(["--exact", &name]).env("MIMALLOC_PURGE_DELAY", "1234").output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
