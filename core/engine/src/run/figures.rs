@@ -393,7 +393,7 @@ mod tests {
     fn intervals_are_those_of_resampled_groups() {
         // 200 images, f right on 150: the accuracy's interval is that of a binomial share, about 0.75 ± 0.06.
         let make = |i: usize, group: Option<String>| {
-            let mut c = case(if i % 4 == 0 { 0.1 } else { 0.9 }, Some(true), 0.5, None);
+            let mut c = case(if i.is_multiple_of(4) { 0.1 } else { 0.9 }, Some(true), 0.5, None);
             (c.id, c.group) = (format!("k{i}"), group);
             c
         };
