@@ -25,7 +25,7 @@ fn the_direction_is_the_factor_that_the_predictor_reads() {
     // Sample, predict, fit.
     let wide = Target { class: 1, name: "wide".into() };
     let w = g.sample(SAMPLES, 7).unwrap();
-    let values = score_codes(&w, &mut *g, &mut *f, &wide, &Silent).unwrap();
+    let values = score_codes(&w, &mut *g, &mut *f, &wide, None, &Silent).unwrap();
     let positives = values.iter().filter(|v| **v >= 0.5).count();
     assert!((SAMPLES * 2 / 5..SAMPLES * 3 / 5).contains(&positives), "{positives} of {SAMPLES} are wide");
     let direction =

@@ -10,7 +10,7 @@
 //! not penalised). In the raw space the coefficients are `beta / std`; their unit vector is α, their norm the slope
 //! of the latent classifier `c(w) = sigmoid(intercept + slope <w, α>)` (Schutte et al. 2021, section 2.3).
 //!
-//! linfa has no weights: with `class-weight = "balanced"` the same objective, weighted, is minimised by [`super::linear`].
+//! linfa has no weights: with `class-weight = "balanced"` the same objective, weighted, is minimised by `linear.rs`.
 
 use super::codes::{ClassWeight, Examples, Standardised, along, check_extremes};
 use super::linear::{self, Loss};

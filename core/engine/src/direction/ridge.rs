@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_linear_score_is_found_whatever_the_scale_of_codes() {
         let (x, _) = golden_data();
-        let scale = |j: usize| if j % 2 == 0 { 0.1 } else { 4.0 };
+        let scale = |j: usize| if j.is_multiple_of(2) { 0.1 } else { 4.0 };
         let raw: Vec<f32> = x.indexed_iter().map(|((_, j), v)| (v * scale(j)) as f32).collect();
         let w = LatentCodes::new([1500, 1, 64], raw).unwrap();
         let line = |i: usize| 2.0 * w.code(i)[3] - 7.0 * w.code(i)[4];

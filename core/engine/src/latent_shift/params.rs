@@ -103,7 +103,7 @@ impl LatentShiftParams {
         levels.sort_by(f32::total_cmp);
         levels.dedup();
         let limit = raw.limit.unwrap_or(LIMIT);
-        if !(limit >= 1.0 && limit <= 4.0 * MAX_RANGE) {
+        if !(1.0..=4.0 * MAX_RANGE).contains(&limit) {
             return Err(Error::Invalid(format!(
                 "`limit` is {limit}, expected a number from 1 to {} in units of sigma",
                 4.0 * MAX_RANGE

@@ -66,7 +66,8 @@ impl Study {
         crate::data::scan(&self.data).map_err(|e| self.images_problem(&e))
     }
 
-    /// Takes the images from elsewhere: a folder, CSV or glob, relative to the current folder.
+    /// Takes the images from elsewhere: a folder, CSV or glob, relative to the current folder. A manifest's `root` and `crop`
+    /// stay: the paths in another CSV start from the same folder.
     pub fn set_images(&mut self, images: &str) {
         self.data.images = ImageSource::new(Path::new(""), images);
         self.data.synthetic = false;

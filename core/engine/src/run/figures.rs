@@ -146,7 +146,7 @@ fn all<'a>(
     add("reconstruction_gap_mean", "Mean |f(x) - f(G(E(x)))|", gap);
     if retried {
         let gap = over(|r: &Row<'_>| r.encoder().map(|e| f64::from(e.gap)), |v| mean(&v));
-        add("encoder_gap_mean", "The same before retries", gap);
+        add("encoder_gap_mean", "Mean |f(x) - f(G(E(x)))| before retries", gap);
     }
     if gated {
         let flagged = over(|r: &Row<'_>| r.case.trust.as_ref().map(|t| t.flagged()), share);
@@ -155,7 +155,11 @@ fn all<'a>(
     if retried {
         // What was tried again was flagged before.
         let flagged = |r: &Row<'_>| r.case.trust.as_ref().map(|t| t.flagged() || t.retry.is_some());
-        add("encoder_flagged_share", "The same before retries", over(flagged, share));
+        add(
+            "encoder_flagged_share",
+            "Share of images whose reconstruction is flagged before retries",
+            over(flagged, share),
+        );
     }
     let rmse =
         over(|r: &Row<'_>| r.case.trust.as_ref().map(|t| f64::from(t.reconstruction.rmse)), |v| mean(&v));
@@ -389,7 +393,7 @@ mod tests {
     fn intervals_are_those_of_resampled_groups() {
         // 200 images, f right on 150: the accuracy's interval is that of a binomial share, about 0.75 ± 0.06.
         let make = |i: usize, group: Option<String>| {
-            let mut c = case(if i % 4 == 0 { 0.1 } else { 0.9 }, Some(true), 0.5, None);
+            let mut c = case(if i.is_multiple_of(4) { 0.1 } else { 0.9 }, Some(true), 0.5, None);
             (c.id, c.group) = (format!("k{i}"), group);
             c
         };
