@@ -39,7 +39,8 @@ pub fn read(path: &Path) -> Result<FeatureSpec> {
     let table: toml::Table = text.parse().map_err(|e| invalid(&e))?;
     let input = table.get("input").and_then(toml::Value::as_table);
     for (section, keys, valid) in [("", Some(&table), &KEYS[..]), (" of `input`", input, &INPUT_KEYS[..])] {
-        for key in keys.into_iter().flat_map(|t| t.keys()).filter(|k| !valid.contains(&k.as_str())) {
+        let unknown = keys.and_then(|t| t.keys().find(|k| !valid.contains(&k.as_str())));
+        if let Some(key) = unknown {
             return Err(invalid(&format!("unknown key `{key}`{section}: {}", suggest(key, valid))));
         }
     }

@@ -62,6 +62,7 @@ fn place(a: &[f32], b: &[f32], p: usize, places: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::slice::from_ref;
 
     fn tensor(shape: &[usize], data: &[f32]) -> Tensor {
         Tensor::new(shape.to_vec(), data.to_vec()).unwrap()
@@ -71,13 +72,13 @@ mod tests {
     fn of_vectors_it_is_what_the_cosine_says() {
         // |u - v|² = 2 - 2 cos for unit vectors.
         let (a, b) = (tensor(&[2, 2], &[3.0, 4.0, 0.0, 2.0]), tensor(&[2, 2], &[4.0, 3.0, -5.0, 0.0]));
-        let d = perceptual(&[a.clone()], &[b]).unwrap();
+        let d = perceptual(from_ref(&a), &[b]).unwrap();
         assert!((d[0] - (2.0 - 2.0 * 24.0 / 25.0)).abs() < 1e-9 && (d[1] - 2.0).abs() < 1e-9, "{d:?}");
         // The length of a vector does not count, nor do vectors of length 0 among themselves.
         let scaled = tensor(&[2, 2], &[30.0, 40.0, 0.0, 0.5]);
-        assert!(perceptual(&[a.clone()], &[scaled]).unwrap().iter().all(|v| *v < 1e-15));
+        assert!(perceptual(from_ref(&a), &[scaled]).unwrap().iter().all(|v| *v < 1e-15));
         let zero = tensor(&[1, 2], &[0.0, 0.0]);
-        assert_eq!(perceptual(&[zero.clone()], &[zero]).unwrap(), [0.0]);
+        assert_eq!(perceptual(from_ref(&zero), from_ref(&zero)).unwrap(), [0.0]);
     }
 
     #[test]
@@ -85,7 +86,7 @@ mod tests {
         // Two places with channel vectors (1, 0) and (0, 1) against (0, 1) and (0, 3): distances 2 and 0.
         let a = tensor(&[1, 2, 1, 2], &[1.0, 0.0, 0.0, 1.0]);
         let b = tensor(&[1, 2, 1, 2], &[0.0, 0.0, 1.0, 3.0]);
-        assert!((perceptual(&[a.clone()], &[b.clone()]).unwrap()[0] - 1.0).abs() < 1e-9);
+        assert!((perceptual(from_ref(&a), from_ref(&b)).unwrap()[0] - 1.0).abs() < 1e-9);
         // A second layer of opposite vectors: 4.
         let (c, d) = (tensor(&[1, 2], &[1.0, 1.0]), tensor(&[1, 2], &[-2.0, -2.0]));
         assert!((perceptual(&[a, c], &[b, d]).unwrap()[0] - 5.0).abs() < 1e-8);
@@ -94,9 +95,9 @@ mod tests {
     #[test]
     fn other_shapes_are_refused() {
         let (a, b) = (tensor(&[1, 2], &[1.0, 0.0]), tensor(&[1, 1], &[1.0]));
-        assert!(matches!(perceptual(&[a.clone()], &[b]), Err(Error::Shape { .. })));
-        assert!(perceptual(&[a.clone()], &[]).is_err_and(|e| e.to_string().contains("1 and 0 layers")));
+        assert!(matches!(perceptual(from_ref(&a), &[b]), Err(Error::Shape { .. })));
+        assert!(perceptual(from_ref(&a), &[]).is_err_and(|e| e.to_string().contains("1 and 0 layers")));
         let tokens = tensor(&[1, 1, 2], &[1.0, 0.0]);
-        assert!(matches!(perceptual(&[tokens.clone()], &[tokens]), Err(Error::Shape { .. })));
+        assert!(matches!(perceptual(from_ref(&tokens), from_ref(&tokens)), Err(Error::Shape { .. })));
     }
 }

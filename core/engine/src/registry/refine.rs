@@ -38,7 +38,7 @@ impl Refine for Projection {
 /// `features` of a projection: the distance of the study's own predictor's features in its loss.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Features {
+pub(super) struct Features {
     /// Names of tensors; without any the layer before the scores.
     #[serde(default)]
     layers: Vec<String>,
