@@ -79,8 +79,8 @@ fn every_mistake_has_a_place_and_a_suggestion() {
         ),
         (
             "kind = \"stylegan2-encoder\"",
-            "kind = \"projection\"",
-            "expected one of: stylegan2-encoder, onnx, plugin:NAME",
+            "kind = \"nearest\"",
+            "expected one of: stylegan2-encoder, projection, onnx, plugin:NAME",
         ),
         ("[predictor]", "[predictr]", "unknown key `predictr` in the manifest (did you mean `predictor`?"),
         (
