@@ -9,7 +9,8 @@ convolution before it. Batch, height and width are free. Padding is TensorFlow's
 were trained: `auto_pad = SAME_UPPER` says it for every size.
 
 Input `image` [N,3,H,W] holds (255 x - 127) / 128 for RGB values x in [0, 1]. Outputs, each the linear end of a stage:
-`stride4` [N,24,H/4,W/4], `stride8` [N,40,..], `stride16` [N,112,..], `stride32` [N,320,..], sizes rounded up.
+`stride2` [N,16,H/2,W/2], `stride4` [N,24,..], `stride8` [N,40,..], `stride16` [N,112,..], `stride32` [N,320,..], sizes
+rounded up; and `pixels`, the input itself, for who judges details that no stage sees.
 
 The written file is compared with the network in PyTorch at several sizes before the program ends.
 
@@ -100,20 +101,21 @@ def load():
 
 
 def stage_ends(network):
-    """Index of the last block of each stride from 4 on, and that stride."""
+    """Index of the last block of each stride from 2 on, and that stride."""
     stride, ends = 2, {}
     for i, block in enumerate(network._blocks):
         step = block._block_args.stride
         stride *= step if isinstance(step, int) else step[0]
-        if stride >= 4:
-            ends[stride] = i
+        ends[stride] = i
     return {i: stride for stride, i in ends.items()}
 
 
 def write(network, path):
     graph, ends = Graph(), stage_ends(network)
     x = graph.convolution("image", network._conv_stem, network._bn0, "stem", True)
-    outputs = []
+    graph.node("Identity", ["image"], "pixels")
+    shape = ["batch", 3, "height", "width"]
+    outputs = [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, shape)]
     for i, block in enumerate(network._blocks):
         x = graph.block(x, block, f"stride{ends[i]}" if i in ends else f"block{i}")
         if i in ends:
@@ -133,8 +135,8 @@ def write(network, path):
 
 
 def reference(network, x):
-    """The stages' outputs by the package's own code."""
-    ends, found = stage_ends(network), []
+    """The pixels, and the stages' outputs by the package's own code."""
+    ends, found = stage_ends(network), [x.numpy()]
     with torch.no_grad():
         x = network._swish(network._bn0(network._conv_stem(x)))
         for i, block in enumerate(network._blocks):
