@@ -1,5 +1,7 @@
 //! The projected discriminator: gradients of the whole chain, a toy distribution, resuming, and what is refused.
 
+mod support;
+
 use candle_core::{DType, Device, Tensor, Var};
 use shiftlens_api::{FeatureInfo, FeatureLayer, FeatureNetwork, Silent, Tensor as Plain};
 use shiftlens_stylegan2::rng::Rng;
@@ -8,6 +10,7 @@ use shiftlens_stylegan2::train::{
 };
 use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Generator};
 use std::path::Path;
+use support::pictures;
 
 /// Three levels of fixed random convolutions with smooth activations; gradients by candle.
 struct Pyramid {
@@ -217,19 +220,6 @@ fn its_state_comes_back_and_layers_that_do_not_fit_are_refused() {
     let mut turned = Pyramid::new(1, 16);
     turned.info.layers.reverse();
     refuse(turned, "expected each 1, 2, 4");
-}
-
-/// Discs of random place and size.
-fn pictures(folder: &Path) {
-    std::fs::create_dir_all(folder).unwrap();
-    for i in 0..24u32 {
-        let (cx, cy, r) = (5 + i * 7 % 6, 5 + i * 5 % 7, 2 + i % 3);
-        let picture = image::GrayImage::from_fn(16, 16, |x, y| {
-            let d = (f64::from(x) - f64::from(cx)).hypot(f64::from(y) - f64::from(cy));
-            image::Luma([if d < f64::from(r) { 220 } else { 30 }])
-        });
-        picture.save(folder.join(format!("{i:02}.png"))).unwrap();
-    }
 }
 
 fn manifest(

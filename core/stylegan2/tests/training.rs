@@ -1,5 +1,7 @@
 //! Training runs on a tiny data set: resuming is exact, both trainers learn, divergence is reported.
 
+mod support;
+
 use shiftlens_api::{Encoder, Generator, Monitor, Silent};
 use shiftlens_stylegan2::file::save_generator;
 use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet};
@@ -7,19 +9,7 @@ use shiftlens_stylegan2::train::{EncoderManifest, GeneratorManifest, train_encod
 use shiftlens_stylegan2::weights::Weights;
 use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Encoder, StyleGan2Generator};
 use std::path::Path;
-
-/// Discs of random place and size.
-fn pictures(folder: &Path) {
-    std::fs::create_dir_all(folder).unwrap();
-    for i in 0..24u32 {
-        let (cx, cy, r) = (5 + i * 7 % 6, 5 + i * 5 % 7, 2 + i % 3);
-        let picture = image::GrayImage::from_fn(16, 16, |x, y| {
-            let d = (f64::from(x) - f64::from(cx)).hypot(f64::from(y) - f64::from(cy));
-            image::Luma([if d < f64::from(r) { 220 } else { 30 }])
-        });
-        picture.save(folder.join(format!("{i:02}.png"))).unwrap();
-    }
-}
+use support::pictures;
 
 fn gan_manifest(folder: &Path, output: &str, images: u64) -> GeneratorManifest {
     let text = format!(

@@ -1,4 +1,4 @@
-//! Fixtures, and how found and expected arrays are compared.
+//! Fixtures, how found and expected arrays are compared, and pictures to train on.
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
@@ -6,7 +6,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use shiftlens_stylegan2::net::{Architecture, DiscriminatorConfig, GeneratorConfig};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub type Arrays = HashMap<String, Tensor>;
 
@@ -123,4 +123,17 @@ pub fn close_gradients(prefix: &str, vars: &[(String, Var)], found: &GradStore, 
         checked += 1;
     }
     checked
+}
+
+/// Discs of random place and size.
+pub fn pictures(folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    for i in 0..24u32 {
+        let (cx, cy, r) = (5 + i * 7 % 6, 5 + i * 5 % 7, 2 + i % 3);
+        let picture = image::GrayImage::from_fn(16, 16, |x, y| {
+            let d = (f64::from(x) - f64::from(cx)).hypot(f64::from(y) - f64::from(cy));
+            image::Luma([if d < f64::from(r) { 220 } else { 30 }])
+        });
+        picture.save(folder.join(format!("{i:02}.png"))).unwrap();
+    }
 }
