@@ -107,6 +107,22 @@ impl Images {
         let n = self.shape[1] * self.shape[2] * self.shape[3];
         &self.data[i * n..(i + 1) * n]
     }
+    /// The centre square of `side` pixels of every image; `None` if one does not hold it. Where a side is left with an odd
+    /// number of pixels, the larger half is at the bottom and on the right.
+    pub fn centre(&self, side: usize) -> Option<Self> {
+        let [n, c, h, w] = self.shape;
+        if side == 0 || h.min(w) < side {
+            return None;
+        }
+        let (top, left) = ((h - side) / 2, (w - side) / 2);
+        let mut data = Vec::with_capacity(n * c * side * side);
+        for plane in self.data.chunks_exact(h * w) {
+            for row in plane.chunks_exact(w).skip(top).take(side) {
+                data.extend_from_slice(&row[left..left + side]);
+            }
+        }
+        Some(Self { shape: [n, c, side, side], data })
+    }
     /// Images `from..to` as a batch of their own.
     pub fn slice(&self, from: usize, to: usize) -> Self {
         let n = self.shape[1] * self.shape[2] * self.shape[3];

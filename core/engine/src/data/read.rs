@@ -21,29 +21,19 @@ pub fn read(path: &Path, crop: Option<usize>) -> Result<Images> {
     decode(path, &bytes).and_then(|x| centre(path, x, crop))
 }
 
-/// The centre square of `crop` pixels of one image, or the image as it is without. Where a side is left with an odd number
-/// of pixels, the larger half is at the bottom and on the right. `path` is only named in messages.
+/// The centre square of `crop` pixels ([`Images::centre`]), or the image as it is without. `path` is only named in messages.
 ///
 /// # Errors
 /// [`Error::Invalid`] if a side is shorter than the square's.
 pub fn centre(path: &Path, x: Images, crop: Option<usize>) -> Result<Images> {
     let Some(side) = crop else { return Ok(x) };
-    let ([n, c, h, w], (top, left)) = match x.size() {
-        (h, w) if h.min(w) >= side => (x.shape(), ((h - side) / 2, (w - side) / 2)),
-        (h, w) => {
-            return Err(Error::Invalid(format!(
-                "{}: the image is {w}x{h} pixels, `crop` asks for its centre square of {side}",
-                path.display()
-            )));
-        }
-    };
-    let mut data = Vec::with_capacity(n * c * side * side);
-    for plane in x.as_slice().chunks_exact(h * w) {
-        for row in plane.chunks_exact(w).skip(top).take(side) {
-            data.extend_from_slice(&row[left..left + side]);
-        }
-    }
-    Images::new([n, c, side, side], data)
+    x.centre(side).ok_or_else(|| {
+        let (h, w) = x.size();
+        Error::Invalid(format!(
+            "{}: the image is {w}x{h} pixels, `crop` asks for its centre square of {side}",
+            path.display()
+        ))
+    })
 }
 
 /// Decodes the content of a file; `path` is only named in messages.

@@ -117,23 +117,10 @@ fn read(
     let raw = if channels == 1 { picture.to_luma32f().into_raw() } else { planes(&picture) };
     let images = Images::new([1, channels, h, w], raw)?;
     // A square from the centre, so that nothing is distorted.
-    let side = match crop {
-        Some(side) if side > h.min(w) => {
-            return Err(invalid(&format!("the image is {w}x{h} pixels, smaller than data.crop, {side}")));
-        }
-        Some(side) => side,
-        None => h.min(w),
-    };
-    let (top, left) = ((h - side) / 2, (w - side) / 2);
-    let square: Vec<f32> = images
-        .as_slice()
-        .chunks_exact(w)
-        .enumerate()
-        .filter(|(i, _)| (top..top + side).contains(&(i % h)))
-        .flat_map(|(_, row)| &row[left..left + side])
-        .copied()
-        .collect();
-    let square = Images::new([1, channels, side, side], square)?;
+    let side = crop.unwrap_or(h.min(w));
+    let square = images
+        .centre(side)
+        .ok_or_else(|| invalid(&format!("the image is {w}x{h} pixels, smaller than data.crop, {side}")))?;
     let small = resize::images(&square, (resolution, resolution), Filter::Bilinear)?;
     out.iter_mut().zip(small.as_slice()).for_each(|(o, v)| *o = (v * 255.0).round() as u8);
     Ok(())
