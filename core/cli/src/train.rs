@@ -118,7 +118,12 @@ pub fn train(command: &Train) -> crate::Done {
                 None => None,
             };
             let saved = Box::new(|folder: &Path| report(folder, &progress));
-            let parts = Parts { features, evaluate, saved: Some(saved), stop_after: o.stop_after };
+            let g = &manifest.generator;
+            let network = |f: &FeatureLoss| open(&f.network(), g.channels, g.resolution);
+            let losses = manifest.reconstruction.iter().flat_map(|r| &r.features);
+            let reconstruction = losses.map(network).collect::<Result<_, _>>().map_err(usage)?;
+            let parts =
+                Parts { features, reconstruction, evaluate, saved: Some(saved), stop_after: o.stop_after };
             train_generator_with(&manifest, parts, &progress).map(serde_json::to_value)
         }
         Train::Encoder(o) => {

@@ -20,11 +20,12 @@ pub use adam::Adam;
 pub use data::{DataSection, Dataset};
 pub(crate) use encoder::discriminator_of;
 pub use encoder::{
-    DiscriminatorLoss, EncoderManifest, EncoderReport, EncoderTraining, FeatureLoss, train_encoder,
+    DiscriminatorLoss, EncoderManifest, EncoderReport, EncoderStart, EncoderTraining, FeatureLoss,
+    train_encoder,
 };
 pub use gan::{
     AugmentSection, DiscriminatorSection, Evaluate, GanTraining, GeneratorManifest, GeneratorReport, Parts,
-    QualitySection, Saved, StartSection, train_generator, train_generator_with,
+    QualitySection, ReconstructionSection, Saved, StartSection, train_generator, train_generator_with,
 };
 pub use manifest::OutputSection;
 pub use path_length::{PathLength, path_directions, path_lengths};

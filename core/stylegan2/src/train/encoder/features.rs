@@ -1,7 +1,7 @@
 //! The losses on features of an encoder's training.
 
 use super::super::checkpoint;
-use super::manifest::EncoderManifest;
+use super::manifest::{EncoderManifest, FeatureLoss};
 use crate::net::DiscriminatorConfig;
 use crate::perceptual::Perceptual;
 use candle_core::{Device, Tensor};
@@ -16,26 +16,36 @@ pub struct Loss {
     pub real_weight: f64,
 }
 
-/// The distances that the manifest names; `networks` are those of its `[[features]]`, in order.
+/// The distances of `sections` between images of so many channels and pixels a side; `networks` are theirs, in order.
+pub fn of_networks(
+    images: (usize, usize),
+    sections: &[FeatureLoss],
+    networks: Vec<Box<dyn FeatureNetwork>>,
+) -> Result<Vec<Loss>> {
+    if networks.len() != sections.len() {
+        return Err(Error::Invalid(format!(
+            "{} feature networks for {} sections `features`",
+            networks.len(),
+            sections.len()
+        )));
+    }
+    let mut losses = Vec::new();
+    for (network, f) in networks.into_iter().zip(sections) {
+        let name = f.path.display().to_string();
+        let distance = Perceptual::of_network(network, &name, &f.layer_weights, images)?;
+        losses.push(Loss { distance, weight: f.weight, real_weight: f.real_weight });
+    }
+    Ok(losses)
+}
+
+/// The distances that an encoder's manifest names; `networks` are those of its `[[features]]`, in order.
 pub fn losses(
     manifest: &EncoderManifest,
     networks: Vec<Box<dyn FeatureNetwork>>,
     device: &Device,
 ) -> Result<Vec<Loss>> {
     let images = (manifest.encoder.channels, manifest.encoder.resolution);
-    if networks.len() != manifest.features.len() {
-        return Err(Error::Invalid(format!(
-            "{} feature networks for {} sections [[features]]",
-            networks.len(),
-            manifest.features.len()
-        )));
-    }
-    let mut losses = Vec::new();
-    for (network, f) in networks.into_iter().zip(&manifest.features) {
-        let name = f.path.display().to_string();
-        let distance = Perceptual::of_network(network, &name, &f.layer_weights, images)?;
-        losses.push(Loss { distance, weight: f.weight, real_weight: f.real_weight });
-    }
+    let mut losses = of_networks(images, &manifest.features, networks)?;
     if let Some(d) = &manifest.discriminator {
         let distance = Perceptual::of_discriminator(&d.path, &d.layer_weights, images, device)?;
         losses.push(Loss { distance, weight: d.weight, real_weight: d.real_weight });

@@ -114,6 +114,15 @@ pub struct DiscriminatorLoss {
     pub real_weight: f64,
 }
 
+/// `[start]`: an encoder to go on from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct EncoderStart {
+    /// An encoder's file of the same sizes, as a generator's training with `[reconstruction]` leaves one. Its codes must be
+    /// this generator's. Relative to the manifest.
+    pub weights: PathBuf,
+}
+
 /// `train encoder`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -129,6 +138,9 @@ pub struct EncoderManifest {
     pub data: Option<DataSection>,
     /// E.
     pub encoder: EncoderConfig,
+    /// Weights to start from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<EncoderStart>,
     /// Losses on features.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<FeatureLoss>,
@@ -153,6 +165,7 @@ impl EncoderManifest {
             data.resolve(path);
         }
         m.features.iter_mut().for_each(|f| resolve(path, &mut f.path));
+        m.start.iter_mut().for_each(|s| resolve(path, &mut s.weights));
         if let Some(d) = &mut m.discriminator {
             resolve(path, &mut d.path);
         }

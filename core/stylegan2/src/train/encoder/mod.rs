@@ -8,14 +8,14 @@
 //! predictor's, so that its score stays what it was, or the discriminator's. The excess is how much longer the whitened
 //! code is than W's own ([`crate::prior`]); offsets are those of a code of W+ from its first row (Tov et al. 2021).
 
-mod features;
+pub(crate) mod features;
 mod manifest;
 #[cfg(test)]
 pub(crate) mod tests;
 mod trainer;
 
 pub(crate) use features::discriminator_of;
-pub use manifest::{DiscriminatorLoss, EncoderManifest, EncoderTraining, FeatureLoss};
+pub use manifest::{DiscriminatorLoss, EncoderManifest, EncoderStart, EncoderTraining, FeatureLoss};
 
 use super::session::Session;
 use super::{Dataset, checkpoint, write_sheet};
@@ -117,6 +117,9 @@ fn resume(path: &Path, manifest: &EncoderManifest, digest: &str) -> Result<(Stat
     same.features.iter_mut().zip(&manifest.features).for_each(|(a, b)| a.path.clone_from(&b.path));
     if let (Some(a), Some(b)) = (&mut same.discriminator, &manifest.discriminator) {
         a.path.clone_from(&b.path);
+    }
+    if let (Some(a), Some(b)) = (&mut same.start, &manifest.start) {
+        a.weights.clone_from(&b.weights);
     }
     if same != *manifest || state.generator_sha256 != digest {
         return Err(Error::Invalid(format!(

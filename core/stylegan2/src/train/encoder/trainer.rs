@@ -121,9 +121,19 @@ impl Trainer {
             stored.insert("w_std".into(), (codes.var(0)? + 1e-12)?.sqrt()?);
             Ok(stored)
         };
-        let stored = match from {
-            Some((all, _)) => checkpoint::part(all, "E"),
-            None => fresh().map_err(fail)?,
+        let stored = match (from, &manifest.start) {
+            (Some((all, _)), _) => checkpoint::part(all, "E"),
+            (None, Some(start)) => {
+                let (config, stored) = file::load_encoder(&start.weights)?;
+                if config != manifest.encoder {
+                    return Err(Error::Invalid(format!(
+                        "start.weights: {}: an encoder of other sizes than the manifest's: {config:?}",
+                        start.weights.display()
+                    )));
+                }
+                stored
+            }
+            (None, None) => fresh().map_err(fail)?,
         };
         let weights = Weights::trainable(stored, &device);
         let e = EncoderNet::new(&manifest.encoder, &weights).map_err(fail)?;

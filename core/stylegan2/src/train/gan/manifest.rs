@@ -1,6 +1,7 @@
 //! The manifest of `shiftlens train generator`.
 
 use super::control::AugmentSection;
+use super::joint::ReconstructionSection;
 use super::preset;
 use super::quality::QualitySection;
 use super::start::StartSection;
@@ -136,6 +137,9 @@ pub struct GeneratorManifest {
     /// Figures over the course of the training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<QualitySection>,
+    /// An encoder that is trained with the generator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconstruction: Option<ReconstructionSection>,
     /// What D sees of its images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub augment: Option<AugmentSection>,
@@ -162,6 +166,8 @@ impl GeneratorManifest {
         }
         m.start.iter_mut().for_each(|s| resolve(path, &mut s.weights));
         m.quality.iter_mut().for_each(|q| resolve(path, &mut q.features.path));
+        let networks = m.reconstruction.iter_mut().flat_map(|r| &mut r.features);
+        networks.for_each(|f| resolve(path, &mut f.path));
         m.check(path)?;
         Ok(m)
     }
@@ -176,15 +182,23 @@ impl GeneratorManifest {
         }
     }
 
+    /// In how many parts a step's batch is worked on; with an encoder half of them are reconstructions.
+    pub(super) fn parts(&self) -> usize {
+        self.training.accumulate * if self.reconstruction.is_some() { 2 } else { 1 }
+    }
+
     fn check(&self, path: &Path) -> Result<()> {
         let (g, t) = (&self.generator, &self.training);
         let share = |v: f64| (0.0..=1.0).contains(&v);
-        let parts = t.accumulate > 0 && t.batch.is_multiple_of(t.accumulate);
+        let parts = t.accumulate > 0 && t.batch.is_multiple_of(self.parts());
         let mut rules = vec![
             (g.channels == 1 || g.channels == 3, "generator.channels: expected 1 or 3"),
             (g.label_dim == 0, "label-dim: training is unconditional, a folder of images has no classes"),
             (t.batch > 0 && t.images > 0, "training: batch and images must be positive"),
-            (parts, "training.batch must be a multiple of training.accumulate"),
+            (
+                parts,
+                "training.batch must be a multiple of training.accumulate, with [reconstruction] of twice that",
+            ),
             (t.learning_rate > 0.0 && t.r1_gamma >= 0.0, "training: learning-rate and r1-gamma"),
             (t.r1_interval > 0 && t.ema_half_life > 0.0, "training: r1-interval and ema-half-life"),
             (share(t.style_mixing), "training.style-mixing: expected 0 to 1"),
@@ -210,8 +224,9 @@ impl GeneratorManifest {
                 ),
                 (d.label_dim == 0, "label-dim: training is unconditional, a folder of images has no classes"),
                 (
-                    d.mbstd_group > 0 && (t.batch / t.accumulate.max(1)).is_multiple_of(self.group()),
-                    "training.batch over training.accumulate must be a multiple of discriminator.mbstd-group",
+                    d.mbstd_group > 0 && (t.batch / self.parts().max(1)).is_multiple_of(self.group()),
+                    "training.batch over training.accumulate (with [reconstruction] over twice that) must be a multiple of \
+                     discriminator.mbstd-group",
                 ),
             ]),
             DiscriminatorSection::Projected(_) => rules.push((
@@ -221,6 +236,13 @@ impl GeneratorManifest {
         }
         rules.extend(self.quality.iter().flat_map(QualitySection::rules));
         rules.extend(self.augment.iter().flat_map(AugmentSection::rules));
+        let sizes = (g.channels, g.resolution, g.w_dim);
+        rules.extend(self.reconstruction.iter().flat_map(|r| r.rules(sizes, t.style_mixing)));
+        let codes = t.batch / self.parts().max(1) > 1;
+        rules.push((
+            self.reconstruction.is_none() || codes,
+            "training.batch: a part of a batch needs two images with [reconstruction]",
+        ));
         check(path, self.schema, &rules)?;
         if let Some(a) = &self.augment {
             let made = Augment::new(&a.pipeline, g.channels, g.resolution);

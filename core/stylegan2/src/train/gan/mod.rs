@@ -7,6 +7,8 @@
 //! 4. every `r1-interval` steps `r1-interval * gamma / 2 * mean |dD/dx|^2` for D (lazy R1);
 //! 5. the moving average of G's weights.
 //!
+//! With `[reconstruction]` half of the batch are G(E(x)) and not G(z), see `joint`.
+//!
 //! D sees images x and G(z) through the transformations of `[augment]`, if there are any; R1 goes through them.
 //!
 //! Step sizes and decays of Adam are adjusted for the extra steps of 2 and 4 as in Karras et al. 2020, appendix B.
@@ -14,6 +16,7 @@
 mod control;
 mod critic;
 mod health;
+mod joint;
 pub(super) mod losses;
 mod manifest;
 mod preset;
@@ -25,6 +28,7 @@ mod step;
 mod trainer;
 
 pub use control::AugmentSection;
+pub use joint::ReconstructionSection;
 pub use manifest::{DiscriminatorSection, GanTraining, GeneratorManifest};
 pub use quality::{Evaluate, QualitySection};
 pub use run::{GeneratorReport, Parts, Saved, train_generator, train_generator_with};

@@ -1,12 +1,12 @@
 //! Where a session begins: new networks, a warm start, or the checkpoint of the session before.
 
 use super::start::Start;
-use super::trainer::{State, Trainer, fail};
+use super::trainer::{Networks, State, Trainer, fail};
 use super::{DiscriminatorSection, GeneratorManifest};
 use crate::file;
 use crate::train::{Dataset, checkpoint, write_sheet};
 use candle_core::Device;
-use shiftlens_api::{Error, FeatureNetwork, Level, Monitor, Result};
+use shiftlens_api::{Error, Level, Monitor, Result};
 use std::path::Path;
 
 /// Refuses a checkpoint of another run.
@@ -31,6 +31,9 @@ fn check_same(
     {
         a.features.path.clone_from(&b.features.path);
     }
+    if let (Some(a), Some(b)) = (&mut same.reconstruction, &manifest.reconstruction) {
+        a.features.iter_mut().zip(&b.features).for_each(|(a, b)| a.path.clone_from(&b.path));
+    }
     // Both through text: a number that is written and read may lose its last bit.
     let text = |m: &GeneratorManifest| -> serde_json::Result<GeneratorManifest> {
         serde_json::from_str(&serde_json::to_string(m)?)
@@ -50,7 +53,7 @@ fn check_same(
 /// The networks as `checkpoint` has them, if it exists, and the seconds that they have been trained for.
 pub fn open(
     manifest: &GeneratorManifest,
-    features: Option<Box<dyn FeatureNetwork>>,
+    networks: Networks,
     (data, device): (&Dataset, &Device),
     checkpoint: &Path,
     monitor: &dyn Monitor,
@@ -67,13 +70,13 @@ pub fn open(
         let shown = state.step * manifest.training.batch as u64;
         monitor.log(Level::Info, &format!("resuming at {shown} images"));
         let from = (None, state.step);
-        (Trainer::new(manifest, features, (data, device), Some(&tensors), from).map_err(fail)?, state.seconds)
+        (Trainer::new(manifest, networks, (data, device), Some(&tensors), from).map_err(fail)?, state.seconds)
     } else {
         let sheet = data.range(0, 64, &Device::Cpu).map_err(fail)?;
         write_sheet(&manifest.output.folder.join("real.png"), &sheet, 16)?;
         let start = manifest.start.as_ref().map(|s| Start::read(&s.weights)).transpose()?;
         let from = (start.as_ref(), 0);
-        (Trainer::new(manifest, features, (data, device), None, from).map_err(fail)?, 0.0)
+        (Trainer::new(manifest, networks, (data, device), None, from).map_err(fail)?, 0.0)
     };
     trainer.said.iter().for_each(|line| monitor.log(Level::Info, &format!("start: {line}")));
     trainer.features_sha256 = sha256;

@@ -4,7 +4,7 @@ use super::GeneratorManifest;
 use super::health::{Health, spread};
 use super::quality::{self, Evaluate};
 use super::step::{EVERY, Outcome, Stream};
-use super::trainer::{Trainer, fail};
+use super::trainer::{Networks, Trainer, fail};
 use super::{DiscriminatorSection, resume};
 use crate::train::loader::Loader;
 use crate::train::session::Session;
@@ -40,6 +40,8 @@ pub type Saved<'a> = Box<dyn FnMut(&Path) + 'a>;
 pub struct Parts<'a> {
     /// φ of a projected discriminator, opened for the training's images.
     pub features: Option<Box<dyn FeatureNetwork>>,
+    /// Networks of `[[reconstruction.features]]`, in order, opened likewise.
+    pub reconstruction: Vec<Box<dyn FeatureNetwork>>,
     /// What measures the generator, where the manifest has a section `[quality]`.
     pub evaluate: Option<Box<dyn Evaluate + 'a>>,
     /// Called with the folder after every checkpoint, for a report.
@@ -50,6 +52,8 @@ pub struct Parts<'a> {
 
 /// Columns of `log.csv`.
 const HEADER: &str = "images,seconds,g_loss,d_loss,r1,path_length,r_t,p,rate";
+/// Columns between `p` and `rate` of a training with an encoder.
+const JOINT: &str = "pixel_mse,feature,codes,latent_mse";
 /// Real images whose variance a generator's is compared with.
 const REFERENCE: usize = 256;
 
@@ -70,15 +74,18 @@ fn line(session: &Session, images: u64, trainer: &Trainer, o: &Outcome) -> Strin
     let p = trainer.augment.as_ref().map(|_| trainer.control.p);
     let r_t = Some(trainer.control.r_t).filter(|v| v.is_finite());
     let optional = |v: Option<f64>, digits: usize| v.map(|v| format!("{v:.digits$}")).unwrap_or_default();
+    let joint =
+        o.joint.map(|j| format!("{:.5},{:.5},{:.5},{},", j.pixel, j.feature, j.codes, optional(j.latent, 5)));
     format!(
-        "{images},{:.0},{:.4},{:.4},{},{},{},{},{:.2}",
+        "{images},{:.0},{},{},{},{},{},{},{}{:.2}",
         session.seconds(),
-        o.g_loss,
-        o.d_loss,
+        optional(o.losses.map(|l| l.0), 4),
+        optional(o.losses.map(|l| l.1), 4),
         optional(o.r1, 5),
         optional(o.path_length, 5),
         optional(r_t, 4),
         optional(p, 5),
+        joint.unwrap_or_default(),
         session.rate(trainer.step)
     )
 }
@@ -103,10 +110,12 @@ fn diverged(manifest: &GeneratorManifest, step: u64, checkpoint: &Path, why: &st
 fn step(trainer: &mut Trainer, loader: &mut Loader, health: &mut Health) -> Result<Outcome, String> {
     let real = loader.next(&trainer.device).map_err(|e| e.to_string())?;
     let outcome = trainer.train(&real).map_err(|e| e.to_string())?;
-    if !(outcome.g_loss.is_finite() && outcome.d_loss.is_finite()) {
+    let joint = outcome.joint.is_none_or(|j| (j.pixel + j.feature + j.codes).is_finite());
+    if !joint || outcome.losses.is_some_and(|(g, d)| !(g.is_finite() && d.is_finite())) {
         return Err(format!("losses {outcome:?}"));
     }
-    match outcome.spread.and_then(|spread| health.look(spread, outcome.d_loss)) {
+    let look = outcome.spread.zip(outcome.losses);
+    match look.and_then(|(spread, (_, d_loss))| health.look(spread, d_loss)) {
         Some(why) => Err(why),
         None => Ok(outcome),
     }
@@ -115,9 +124,11 @@ fn step(trainer: &mut Trainer, loader: &mut Loader, health: &mut Health) -> Resu
 /// Trains a generator. The folder of `output` gets
 ///
 /// * `checkpoint.safetensors`, from which a folder is resumed, and the one before as `checkpoint-previous.safetensors`;
-/// * `generator.safetensors`, the averaged generator, with every checkpoint;
+/// * `generator.safetensors`, the averaged generator, with every checkpoint, and with `[reconstruction]`
+///   `encoder.safetensors`, the averaged encoder;
 /// * `log.csv` with a line for every 16 steps, `quality.csv` with one for every measurement;
-/// * `real.png` and `samples-*.png`, sheets of images.
+/// * `real.png` and `samples-*.png`, sheets of images, and with `[reconstruction]` `reconstructions-*.png`, rows of real
+///   images above their reconstructions.
 ///
 /// # Errors
 /// [`Error::Invalid`] if the folder holds the checkpoint of another training; if files cannot be read or written, or parts
@@ -144,16 +155,21 @@ pub fn train_generator_with(
     monitor.log(Level::Info, &format!("{} training images", data.len()));
     let path = folder.join("checkpoint.safetensors");
     let file = folder.join("generator.safetensors");
-    let (mut trainer, before) =
-        resume::open(manifest, parts.features.take(), (&data, &device), &path, monitor)?;
+    let networks =
+        Networks { critic: parts.features.take(), reconstruction: std::mem::take(&mut parts.reconstruction) };
+    let (mut trainer, before) = resume::open(manifest, networks, (&data, &device), &path, monitor)?;
     if let Some((section, evaluate)) = &mut measured {
         quality::begin(evaluate.as_mut(), section, &data)?;
     }
     let reference = data.range(0, REFERENCE, &Device::Cpu).and_then(|x| spread(&x)).map_err(fail)?;
     let mut health = Health::new(reference);
     let batch = t.batch as u64;
+    let header = match &manifest.reconstruction {
+        Some(_) => HEADER.replace(",rate", &format!(",{JOINT},rate")),
+        None => HEADER.to_owned(),
+    };
     let mut session =
-        Session::begin(folder, HEADER, (t.images, t.batch), (trainer.step, before), parts.stop_after)?;
+        Session::begin(folder, &header, (t.images, t.batch), (trainer.step, before), parts.stop_after)?;
     let (seed, last) = (t.seed, session.last);
     let stream = move |step| Stream::Reals.rng(seed, step);
     let mut loader = Loader::start(Arc::clone(&data), t.batch, trainer.step..session.stop, stream);
@@ -165,8 +181,12 @@ pub fn train_generator_with(
         monitor.progress("training images", images, last * batch);
         if outcome.r1.is_some() || trainer.step.is_multiple_of(EVERY) {
             session.line(&line(&session, images, &trainer, &outcome))?;
-            let (g, d, rate) = (outcome.g_loss, outcome.d_loss, session.rate(trainer.step));
-            monitor.log(Level::Debug, &format!("{images} images, G {g:.3}, D {d:.3}, {rate:.1} images/s"));
+            let rate = session.rate(trainer.step);
+            let losses = match (outcome.losses, outcome.joint) {
+                (Some((g, d)), _) => format!("G {g:.3}, D {d:.3}"),
+                (None, joint) => format!("G(E(x)) {:.3}", joint.map_or(f64::NAN, |j| j.pixel)),
+            };
+            monitor.log(Level::Debug, &format!("{images} images, {losses}, {rate:.1} images/s"));
         }
         let due = |every| session.due(trainer.step, every) || trainer.step == last;
         let (sheet, measure) =
@@ -174,6 +194,9 @@ pub fn train_generator_with(
         if sheet {
             let sheet = trainer.samples(64).map_err(fail)?;
             write_sheet(&folder.join(format!("samples-{images:08}.png")), &sheet, 16)?;
+            if let Some(sheet) = trainer.reconstructions(&data).map_err(fail)? {
+                write_sheet(&folder.join(format!("reconstructions-{images:08}.png")), &sheet, 16)?;
+            }
         }
         if let Some((_, evaluate)) = measure {
             let seconds = session.seconds();

@@ -24,6 +24,8 @@ pub struct Start {
     pub ema: HashMap<String, Tensor>,
     /// None of a generator's file.
     pub d: Option<HashMap<String, Tensor>>,
+    /// Of a training that had an encoder.
+    pub e: Option<HashMap<String, Tensor>>,
 }
 
 impl Start {
@@ -37,10 +39,11 @@ impl Start {
                     path.display()
                 )));
             }
-            return Ok(Self { g, ema, d: Some(d) });
+            let e = Some(checkpoint::part(&all, "E")).filter(|e| !e.is_empty());
+            return Ok(Self { g, ema, d: Some(d), e });
         }
         let (_, g) = file::load_generator(path)?;
-        Ok(Self { ema: g.clone(), g, d: None })
+        Ok(Self { ema: g.clone(), g, d: None, e: None })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::critic::Kept;
 use super::health::spread;
+use super::joint::JointParts;
 use super::trainer::{Trainer, lazy};
 use crate::kernels::conv::fast;
 use crate::net::Noise;
@@ -11,6 +12,7 @@ use crate::train::path_length::{path_directions, path_lengths};
 use crate::train::scalar;
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var, bail};
+use std::collections::BTreeMap;
 
 /// Steps between looks at what costs something to look at, and between lines of the log.
 pub const EVERY: u64 = 16;
@@ -40,16 +42,18 @@ impl Stream {
 }
 
 /// What a step has seen.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Outcome {
-    pub g_loss: f64,
-    pub d_loss: f64,
+    /// Adversarial losses, once D has joined in.
+    pub losses: Option<(f64, f64)>,
     /// `mean |dD/dx|^2`, where it was due.
     pub r1: Option<f64>,
     /// Mean path length, where it was due.
     pub path_length: Option<f64>,
     /// Variance between generated images, every [`EVERY`] steps.
     pub spread: Option<f64>,
+    /// The reconstructions' parts of the loss, where there is an encoder.
+    pub joint: Option<JointParts>,
 }
 
 /// Part `b` of `parts` of a batch x `[N, ..]`. Minibatch statistics read a batch as `[group, N / group]`; a part has some
@@ -127,8 +131,14 @@ impl Trainer {
     }
 
     fn step_on(&mut self, real: &Tensor) -> Result<Outcome> {
+        if self.warming_up() {
+            let joint = first_order(|| self.step_warm_up(real))?;
+            self.step += 1;
+            self.average_in()?;
+            return Ok(Outcome { joint: Some(joint), ..Outcome::default() });
+        }
         let precise = self.manifest.training.precision.for_second_order();
-        let (g_loss, kept, spread) = first_order(|| self.step_g())?;
+        let (g_loss, kept, spread, joint) = first_order(|| self.step_g(real))?;
         let due = |interval: Option<u64>, step: u64| interval.is_some_and(|n| step.is_multiple_of(n));
         let path_length = due(self.manifest.path_length_interval(), self.step)
             .then(|| with_precision(precise, || self.step_path_length()))
@@ -140,7 +150,31 @@ impl Trainer {
             .transpose()?;
         self.step += 1;
         self.average_in()?;
-        Ok(Outcome { g_loss, d_loss, r1, path_length, spread })
+        Ok(Outcome { losses: Some((g_loss, d_loss)), r1, path_length, spread, joint })
+    }
+
+    fn warming_up(&self) -> bool {
+        let images = self.step * self.manifest.training.batch as u64;
+        self.manifest.reconstruction.as_ref().is_some_and(|r| images < r.warm_up)
+    }
+
+    /// G's and E's step on reconstructions alone.
+    fn step_warm_up(&mut self, real: &Tensor) -> Result<JointParts> {
+        let t = &self.manifest.training;
+        let (parts, group, rate) = (t.accumulate, self.manifest.group(), t.learning_rate);
+        let z = self.codes(t.batch, &mut self.rng(Stream::Codes))?;
+        let Some(e) = &mut self.joint else { bail!("a reconstruction without an encoder") };
+        let (mut sum, mut total) = (JointParts::default(), None);
+        for b in 0..parts {
+            let pick = |x: &Tensor| part(x, group, (b, parts));
+            let (_, loss, found) = e.rebuild(&self.g, (&pick(real)?, &pick(&z)?))?;
+            sum.add(&found, 1.0 / parts as f64);
+            add(&mut total, (loss / parts as f64)?.backward()?)?;
+        }
+        let grads = summed(total)?;
+        self.g_adam.step(&grads, rate * lazy(self.manifest.path_length_interval()))?;
+        e.adam.step(&grads, rate)?;
+        Ok(sum)
     }
 
     /// What D sees of images.
@@ -151,10 +185,18 @@ impl Trainer {
         }
     }
 
-    fn step_g(&mut self) -> Result<(f64, Vec<Kept>, Option<f64>)> {
+    fn step_g(&mut self, real: &Tensor) -> Result<(f64, Vec<Kept>, Option<f64>, Option<JointParts>)> {
         let t = &self.manifest.training;
-        let (batch, parts, group, rate) =
-            (t.batch, t.accumulate, self.manifest.group(), t.learning_rate * self.lazy_g());
+        let (batch, parts, group, rate, e_rate) = (
+            t.batch,
+            self.manifest.parts(),
+            self.manifest.group(),
+            t.learning_rate * self.lazy_g(),
+            t.learning_rate,
+        );
+        // Parts from here on are reconstructions.
+        let drawn = if self.joint.is_some() { parts / 2 } else { parts };
+        let mut joint = self.joint.as_ref().map(|_| JointParts::default());
         let z = self.codes(batch, &mut self.rng(Stream::Codes))?;
         let mixing = self.mixing(batch)?;
         let mut shown = self.rng(Stream::AugmentFake);
@@ -162,27 +204,53 @@ impl Trainer {
         let (mut value, mut kept, mut total, mut seen) = (0.0, Vec::with_capacity(parts), None, None);
         for b in 0..parts {
             let pick = |x: &Tensor| part(x, group, (b, parts));
-            let mixing = match &mixing {
-                Some((z, first)) => Some((pick(z)?, pick(first)?)),
-                None => None,
+            let mut also = None;
+            let fake = if b < drawn {
+                let mixing = match &mixing {
+                    Some((z, first)) => Some((pick(z)?, pick(first)?)),
+                    None => None,
+                };
+                let ws = self.ws(&pick(&z)?, mixing)?;
+                let mut rng = self.rng(Stream::Noise);
+                let noise = match parts {
+                    1 => Noise::Random(&mut rng),
+                    _ => Noise::Picked(&mut rng, batch, &pick),
+                };
+                let fake = self.g.synthesize(&ws, noise)?;
+                if look && b == 0 {
+                    seen = Some(spread(&fake)?);
+                }
+                if let (Some(e), Some(sum)) = (&self.joint, &mut joint) {
+                    let (loss, found) = e.recognise(&fake, &ws.narrow(1, 0, 1)?.squeeze(1)?)?;
+                    sum.latent = Some(sum.latent.unwrap_or(0.0) + found / drawn as f64);
+                    also = Some((loss / drawn as f64)?);
+                }
+                fake
+            } else {
+                let (Some(e), Some(sum)) = (&mut self.joint, &mut joint) else {
+                    bail!("a reconstruction without an encoder")
+                };
+                let (fake, loss, found) = e.rebuild(&self.g, (&pick(real)?, &pick(&z)?))?;
+                let share = 1.0 / (parts - drawn) as f64;
+                sum.add(&found, share);
+                also = Some((loss * share)?);
+                fake
             };
-            let ws = self.ws(&pick(&z)?, mixing)?;
-            let mut rng = self.rng(Stream::Noise);
-            let noise = match parts {
-                1 => Noise::Random(&mut rng),
-                _ => Noise::Picked(&mut rng, batch, &pick),
-            };
-            let fake = self.g.synthesize(&ws, noise)?;
-            if look && b == 0 {
-                seen = Some(spread(&fake)?);
-            }
             let guidance = self.critic.guide(&self.shown(&fake, &mut shown)?)?;
             value += guidance.value / parts as f64;
-            add(&mut total, (guidance.loss / parts as f64)?.backward()?)?;
+            let mut loss = (guidance.loss / parts as f64)?;
+            if let Some(also) = also {
+                loss = (loss + also)?;
+            }
+            add(&mut total, loss.backward()?)?;
             kept.push(guidance.kept);
         }
-        self.g_adam.step(&summed(total)?, rate)?;
-        Ok((value, kept, seen))
+        let grads = summed(total)?;
+        self.g_adam.step(&grads, rate)?;
+        if let Some(e) = &mut self.joint {
+            e.adam.step(&grads, e_rate)?;
+        }
+        Ok((value, kept, seen, joint))
     }
 
     fn lazy_g(&self) -> f64 {
@@ -220,7 +288,7 @@ impl Trainer {
 
     fn step_d(&mut self, kept: &[Kept], real: &Tensor) -> Result<(f64, f64)> {
         let t = &self.manifest.training;
-        let (parts, group) = (t.accumulate, self.manifest.group());
+        let (parts, group) = (self.manifest.parts(), self.manifest.group());
         let rate = t.learning_rate * lazy(self.manifest.r1_interval());
         self.critic.advance()?;
         let mut shown = self.rng(Stream::AugmentReal);
@@ -263,10 +331,18 @@ impl Trainer {
         let rampup = if self.manifest.start.is_some() { f64::INFINITY } else { seen * t.ema_rampup };
         let half_life = t.ema_half_life.min(rampup).max(1e-8);
         let keep = 0.5f64.powf(t.batch as f64 / half_life);
-        for (name, var) in self.g_weights.vars() {
-            let now = var.as_detached_tensor();
-            let Some(ema) = self.ema.get_mut(&name) else { bail!("`{name}` has no average") };
-            *ema = (&now + ((&*ema - &now)? * keep)?)?;
+        let blend = |ema: &mut BTreeMap<String, Tensor>, vars: Vec<(String, Var)>| -> Result<()> {
+            for (name, var) in vars {
+                let now = var.as_detached_tensor();
+                let Some(ema) = ema.get_mut(&name) else { bail!("`{name}` has no average") };
+                *ema = (&now + ((&*ema - &now)? * keep)?)?;
+            }
+            Ok(())
+        };
+        blend(&mut self.ema, self.g_weights.vars())?;
+        if let Some(e) = &mut self.joint {
+            let vars = e.vars();
+            blend(&mut e.ema, vars)?;
         }
         Ok(())
     }

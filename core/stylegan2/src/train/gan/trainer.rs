@@ -2,6 +2,7 @@
 
 use super::control::Control;
 use super::critic::{Critic, StyleGan2Critic};
+use super::joint::Joint;
 use super::start::{Start, take};
 use super::{DiscriminatorSection, GeneratorManifest};
 use crate::file;
@@ -20,6 +21,15 @@ use std::path::Path;
 
 /// Real images on which the units of a feature network are measured.
 const CALIBRATION: usize = 64;
+
+/// Feature networks that a training looks through.
+#[derive(Default)]
+pub struct Networks {
+    /// φ of a projected discriminator.
+    pub critic: Option<Box<dyn FeatureNetwork>>,
+    /// Those of `[[reconstruction.features]]`, in order.
+    pub reconstruction: Vec<Box<dyn FeatureNetwork>>,
+}
 
 /// What a checkpoint says in words. Numbers that must come back to the last bit are among its tensors.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,6 +52,8 @@ pub struct Trainer {
     pub(super) g_adam: Adam,
     pub(super) d_adam: Adam,
     pub(super) ema: BTreeMap<String, Tensor>,
+    /// The encoder that is trained with G.
+    pub(super) joint: Option<Joint>,
     pub(super) path: PathLength,
     pub(super) augment: Option<Augment>,
     pub(super) control: Control,
@@ -153,17 +165,27 @@ impl Trainer {
     /// New networks, or those of a checkpoint `from`.
     pub fn new(
         manifest: &GeneratorManifest,
-        features: Option<Box<dyn FeatureNetwork>>,
+        networks: Networks,
         (data, device): (&Dataset, &Device),
         from: Option<&HashMap<String, Tensor>>,
         (start, step): (Option<&Start>, u64),
     ) -> candle_core::Result<Self> {
         let mut said = Vec::new();
         let (g_weights, g, ema) = generator(manifest, device, from, start, &mut said)?;
-        let mut critic = critic(manifest, features, from, (data, device))?;
+        let mut critic = critic(manifest, networks.critic, from, (data, device))?;
         if let Some(stored) = start.filter(|_| from.is_none()).and_then(|s| s.d.as_ref()) {
             said.push(critic.start_from(stored)?.describe("D"));
         }
+        let joint = match &manifest.reconstruction {
+            Some(section) => {
+                let start = start.and_then(|s| s.e.as_ref());
+                let section = (section, manifest.training.seed);
+                let given = networks.reconstruction;
+                Some(Joint::new(section, given, (&g, data, device), from, (start, &mut said))?)
+            }
+            None if networks.reconstruction.is_empty() => None,
+            None => bail!("feature networks were given, but the manifest has no [reconstruction]"),
+        };
         let decay = |interval| 0.99f64.powf(lazy(interval));
         let mut g_adam = Adam::new(g_weights.vars(), (0.0, decay(manifest.path_length_interval())))?;
         let mut d_adam = Adam::new(critic.vars(), (0.0, decay(manifest.r1_interval())))?;
@@ -192,6 +214,7 @@ impl Trainer {
             g_adam,
             d_adam,
             ema,
+            joint,
             path,
             augment,
             control,
@@ -227,6 +250,9 @@ impl Trainer {
         let mean = Tensor::from_slice(&[self.path.mean], 1, &Device::Cpu).map_err(fail)?;
         all.insert("path_length.mean".into(), mean);
         all.extend([self.control.save().map_err(fail)?]);
+        if let Some(joint) = &self.joint {
+            joint.save(&mut all).map_err(fail)?;
+        }
         let (manifest, features_sha256) = (self.manifest.clone(), self.features_sha256.clone());
         let state = State { manifest, features_sha256, step: self.step, seconds };
         let state = serde_json::to_string(&state).map_err(|e| Error::component("checkpoint", e))?;
@@ -242,8 +268,19 @@ impl Trainer {
         g.synthesize(&g.broadcast(&g.map(&z)?)?, Noise::Constant)
     }
 
-    /// Writes the averaged generator with the mean of w over many codes.
+    /// Real images and their reconstructions by the averaged networks, where there is an encoder.
+    pub fn reconstructions(&self, data: &Dataset) -> candle_core::Result<Option<Tensor>> {
+        let Some(joint) = &self.joint else { return Ok(None) };
+        joint.sheet(&self.average()?, data, &self.device).map(Some)
+    }
+
+    /// Writes the averaged generator with the mean of w over many codes, and beside it the averaged encoder, where there is
+    /// one.
     pub fn export(&self, path: &Path) -> Result<()> {
+        if let Some(joint) = &self.joint {
+            let encoder = path.with_file_name("encoder.safetensors");
+            file::save_encoder(&encoder, joint.config(), &joint.averaged(), DType::F32)?;
+        }
         let mean = file::mean_w(&self.average().map_err(fail)?, 10_000).map_err(fail)?;
         let mut tensors = self.averaged();
         tensors.insert("mapping.w_avg".into(), mean);
