@@ -1,4 +1,4 @@
-//! Ranks and correlations. Ties share the mean of their ranks.
+//! Ranks, correlations and the area under the ROC curve. Ties share the mean of their ranks.
 
 /// Ranks from 1, ascending; equal values share the mean of their ranks.
 pub fn ranks(values: &[f64]) -> Vec<f64> {
@@ -44,6 +44,18 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     pearson(&ranks(a), &ranks(b))
 }
 
+/// Area under the ROC curve: the share of (positive, negative) pairs that the score puts in the right order, ties counting a
+/// half (Mann and Whitney 1947). `None` unless both classes are present.
+pub fn auc(scores: &[f64], labels: &[bool]) -> Option<f64> {
+    let positives = labels.iter().filter(|l| **l).count() as f64;
+    let negatives = labels.len() as f64 - positives;
+    if positives == 0.0 || negatives == 0.0 {
+        return None;
+    }
+    let sum: f64 = ranks(scores).iter().zip(labels).filter(|(_, l)| **l).map(|(r, _)| r).sum();
+    Some((sum - positives * (positives + 1.0) / 2.0) / (positives * negatives))
+}
+
 /// The value below which a share `q` of the sorted, non-empty `values` lies, linear between two of them (definition 7 of
 /// Hyndman and Fan 1996).
 pub(crate) fn quantile(values: &[f64], q: f64) -> f64 {
@@ -73,6 +85,17 @@ mod tests {
             close(pearson(&a, &b).unwrap(), case["pearson"].as_f64().unwrap(), 1e-12);
         }
         assert_eq!(spearman(&[1.0, 2.0], &[3.0, 3.0]), None);
+    }
+
+    #[test]
+    fn areas_are_those_of_scikit_learn() {
+        let cases = stats()["auc_cases"].as_array().unwrap().clone();
+        assert_eq!(cases.len(), 10);
+        for case in &cases {
+            let labels: Vec<bool> = numbers(&case["labels"]).iter().map(|l| *l == 1.0).collect();
+            close(auc(&numbers(&case["scores"]), &labels).unwrap(), case["auc"].as_f64().unwrap(), 1e-12);
+        }
+        assert_eq!(auc(&[1.0, 2.0], &[true, true]), None);
     }
 
     #[test]

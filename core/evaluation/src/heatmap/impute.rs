@@ -2,113 +2,94 @@
 //!
 //! Every missing pixel is the weighted mean of its neighbours within the image, 1/6 for those beside it and 1/12 for the
 //! diagonal ones. For the missing pixels of a channel that is a linear system whose matrix is symmetric and positive
-//! definite as soon as one pixel is known. It is solved by conjugate gradients with a diagonal preconditioner; the matrix is
-//! a list of neighbours.
+//! definite as soon as one pixel is known. It is solved by conjugate gradients with a diagonal preconditioner, on the grid
+//! itself with a frame of zeros around it: there is no matrix.
 
 use super::one_image;
 use shiftlens_api::{Error, Images, Result};
 
-const WEIGHTS: [(isize, isize, f64); 8] = [
-    (-1, -1, 1.0 / 12.0),
-    (-1, 0, 1.0 / 6.0),
-    (-1, 1, 1.0 / 12.0),
-    (0, -1, 1.0 / 6.0),
-    (0, 1, 1.0 / 6.0),
-    (1, -1, 1.0 / 12.0),
-    (1, 0, 1.0 / 6.0),
-    (1, 1, 1.0 / 12.0),
-];
-
-/// The residual's norm falls below this share of the right-hand side's: far below what f32 pixels can tell.
+/// The residual's root mean square falls below this, in units of pixel values: far below what f32 can tell.
 const TOLERANCE: f64 = 1e-9;
 
-/// A pixel's neighbour: its place among the missing pixels or, if known, in the image.
-#[derive(Clone, Copy)]
-enum Neighbour {
-    Missing(usize),
-    Known(usize),
+/// The equations of the missing pixels: `diagonal x - around(x) = around(known values)`.
+struct System {
+    /// Places of the missing pixels in the framed grid.
+    missing: Vec<usize>,
+    /// Sum of the weights of a missing pixel's neighbours within the image.
+    diagonal: Vec<f64>,
+    /// Width of the framed grid.
+    width: usize,
 }
 
-/// The equations of the missing pixels: `diagonal[i] x_i - sum of weight x_j = sum of weight known_j`.
-struct System {
-    missing: Vec<usize>,
-    diagonal: Vec<f64>,
-    neighbours: Vec<Vec<(Neighbour, f64)>>,
+/// `[h, w]` with a frame of zeros, `[h + 2, w + 2]`.
+fn framed((h, w): (usize, usize), value: impl Fn(usize) -> f64) -> Vec<f64> {
+    let mut grid = vec![0.0; (h + 2) * (w + 2)];
+    for p in 0..h * w {
+        grid[place(p, w)] = value(p);
+    }
+    grid
+}
+
+/// Where pixel `p` of a plane of width `w` lies in the framed grid.
+fn place(p: usize, w: usize) -> usize {
+    (p / w + 1) * (w + 2) + p % w + 1
 }
 
 impl System {
     fn new(known: &[bool], (h, w): (usize, usize)) -> Self {
-        let missing: Vec<usize> = (0..h * w).filter(|p| !known[*p]).collect();
-        let mut place = vec![0; h * w];
-        missing.iter().enumerate().for_each(|(i, p)| place[*p] = i);
-        let neighbours: Vec<Vec<(Neighbour, f64)>> = missing
-            .iter()
-            .map(|p| {
-                let inside = WEIGHTS.iter().filter_map(|(dy, dx, weight)| {
-                    let y = (p / w).checked_add_signed(*dy).filter(|y| *y < h)?;
-                    let x = (p % w).checked_add_signed(*dx).filter(|x| *x < w)?;
-                    let q = y * w + x;
-                    Some((if known[q] { Neighbour::Known(q) } else { Neighbour::Missing(place[q]) }, *weight))
-                });
-                inside.collect()
-            })
-            .collect();
-        let diagonal = neighbours.iter().map(|n| n.iter().map(|(_, weight)| weight).sum()).collect();
-        Self { missing, diagonal, neighbours }
+        let missing = (0..h * w).filter(|p| !known[*p]).map(|p| place(p, w)).collect();
+        let mut system = Self { missing, diagonal: Vec::new(), width: w + 2 };
+        system.diagonal = system.all_around(&framed((h, w), |_| 1.0));
+        system
     }
 
-    /// The right-hand side for the values of one channel.
-    fn known_part(&self, plane: &[f32]) -> Vec<f64> {
-        let one = |n: &Vec<(Neighbour, f64)>| {
-            n.iter()
-                .map(|(q, weight)| match q {
-                    Neighbour::Known(q) => weight * f64::from(plane[*q]),
-                    Neighbour::Missing(_) => 0.0,
-                })
-                .sum()
-        };
-        self.neighbours.iter().map(one).collect()
+    /// Weighted sum of the neighbours of place `p`.
+    fn around(&self, grid: &[f64], p: usize) -> f64 {
+        let (above, below) = (&grid[p - self.width - 1..][..3], &grid[p + self.width - 1..][..3]);
+        let beside = above[1] + below[1] + grid[p - 1] + grid[p + 1];
+        let diagonal = above[0] + above[2] + below[0] + below[2];
+        beside / 6.0 + diagonal / 12.0
     }
 
-    fn times(&self, x: &[f64], out: &mut [f64]) {
-        for (i, o) in out.iter_mut().enumerate() {
-            let around: f64 = self.neighbours[i]
-                .iter()
-                .map(|(q, weight)| match q {
-                    Neighbour::Missing(j) => weight * x[*j],
-                    Neighbour::Known(_) => 0.0,
-                })
-                .sum();
-            *o = self.diagonal[i] * x[i] - around;
-        }
+    fn all_around(&self, grid: &[f64]) -> Vec<f64> {
+        self.missing.iter().map(|p| self.around(grid, *p)).collect()
     }
 
-    /// Solves for `b` from the start `x` (Hestenes and Stiefel 1952).
-    fn solve(&self, b: &[f64], x: &mut [f64]) -> Result<()> {
+    /// Solves for the right-hand side `b`; all missing pixels start at `start`. `grid` is a framed grid of zeros (Hestenes
+    /// and Stiefel 1952).
+    fn solve(&self, b: &[f64], start: f64, mut grid: Vec<f64>) -> Result<Vec<f64>> {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
-        let scaled = |r: &[f64]| r.iter().zip(&self.diagonal).map(|(r, d)| r / d).collect::<Vec<_>>();
-        let mut product = vec![0.0; b.len()];
-        self.times(x, &mut product);
-        let mut r: Vec<f64> = b.iter().zip(&product).map(|(b, p)| b - p).collect();
-        let mut z = scaled(&r);
-        let mut direction = z.clone();
+        let n = b.len();
+        let mut x = vec![start; n];
+        self.missing.iter().for_each(|p| grid[*p] = start);
+        let mut r: Vec<f64> =
+            (0..n).map(|i| b[i] + self.around(&grid, self.missing[i]) - self.diagonal[i] * start).collect();
+        let mut z: Vec<f64> = r.iter().zip(&self.diagonal).map(|(r, d)| r / d).collect();
+        let mut product = vec![0.0; n];
         let mut rz = dot(&r, &z);
-        let enough = TOLERANCE * TOLERANCE * dot(b, b);
+        // From here on the grid holds the direction.
+        self.missing.iter().zip(&z).for_each(|(p, z)| grid[*p] = *z);
+        let enough = TOLERANCE * TOLERANCE * n as f64;
         // In exact arithmetic n steps would do; rounding costs a few more.
-        let most = 2 * b.len() + 100;
+        let most = 2 * n + 100;
         for _ in 0..most {
             if dot(&r, &r) <= enough {
-                return Ok(());
+                return Ok(x);
             }
-            self.times(&direction, &mut product);
-            let step = rz / dot(&direction, &product);
-            for i in 0..x.len() {
-                x[i] += step * direction[i];
+            let mut length = 0.0;
+            for ((out, p), diagonal) in product.iter_mut().zip(&self.missing).zip(&self.diagonal) {
+                *out = diagonal * grid[*p] - self.around(&grid, *p);
+                length += grid[*p] * *out;
+            }
+            let step = rz / length;
+            for i in 0..n {
+                x[i] += step * grid[self.missing[i]];
                 r[i] -= step * product[i];
+                z[i] = r[i] / self.diagonal[i];
             }
-            z = scaled(&r);
             let next = dot(&r, &z);
-            direction.iter_mut().zip(&z).for_each(|(d, z)| *d = z + next / rz * *d);
+            let keep = next / rz;
+            self.missing.iter().zip(&z).for_each(|(p, z)| grid[*p] = z + keep * grid[*p]);
             rz = next;
         }
         Err(Error::component("imputation", format!("conjugate gradients did not converge in {most} steps")))
@@ -137,11 +118,10 @@ pub fn impute(image: &Images, known: &[bool]) -> Result<Vec<f32>> {
     let system = System::new(known, (h, w));
     let mut data = image.as_slice().to_vec();
     for plane in data.chunks_exact_mut(h * w) {
-        let b = system.known_part(plane);
+        let b = system.all_around(&framed((h, w), |p| if known[p] { f64::from(plane[p]) } else { 0.0 }));
         let sum: f64 = plane.iter().zip(known).filter(|(_, k)| **k).map(|(v, _)| f64::from(*v)).sum();
-        let mut x = vec![sum / count as f64; b.len()];
-        system.solve(&b, &mut x)?;
-        system.missing.iter().zip(x).for_each(|(p, v)| plane[*p] = v as f32);
+        let x = system.solve(&b, sum / count as f64, framed((h, w), |_| 0.0))?;
+        plane.iter_mut().zip(known).filter(|(_, k)| !**k).zip(x).for_each(|((v, _), x)| *v = x as f32);
     }
     Ok(data)
 }
@@ -184,6 +164,13 @@ mod tests {
         assert!(impute(&image, &known).unwrap_err().to_string().contains("no pixel is known"));
         known[37] = true;
         impute(&image, &known).unwrap().iter().for_each(|v| close(f64::from(*v), 37.0 / 256.0, 1e-6));
+        // Black all around, and something bright far off: the right-hand side is 0, the start is not.
+        let mut black = vec![0.0; 256];
+        black[0] = 1.0;
+        let black = Images::new([1, 1, 16, 16], black).unwrap();
+        let hole: Vec<bool> =
+            (0..256).map(|p| !(5..9).contains(&(p / 16)) || !(5..9).contains(&(p % 16))).collect();
+        impute(&black, &hole).unwrap()[1..].iter().for_each(|v| close(f64::from(*v), 0.0, 1e-7));
         assert_eq!(impute(&image, &[true; 256]).unwrap(), image.as_slice());
         assert!(impute(&image, &[true; 255]).is_err());
     }

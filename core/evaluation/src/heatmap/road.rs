@@ -40,17 +40,17 @@ pub struct Road {
 }
 
 impl Road {
-    /// Mean of f without the most relevant pixels: lower is better.
-    pub fn morf(&self) -> f64 {
-        mean(&self.most_relevant_first).unwrap_or(f64::NAN)
+    /// Mean of f without the most relevant pixels: lower is better. `None`, as the others, without a percentage.
+    pub fn morf(&self) -> Option<f64> {
+        mean(&self.most_relevant_first)
     }
     /// Mean of f without the least relevant pixels: higher is better.
-    pub fn lerf(&self) -> f64 {
-        mean(&self.least_relevant_first).unwrap_or(f64::NAN)
+    pub fn lerf(&self) -> Option<f64> {
+        mean(&self.least_relevant_first)
     }
     /// Half of their difference: higher is better, 0 for a map that knows nothing.
-    pub fn combined(&self) -> f64 {
-        (self.lerf() - self.morf()) / 2.0
+    pub fn combined(&self) -> Option<f64> {
+        Some((self.lerf()? - self.morf()?) / 2.0)
     }
 }
 
@@ -141,7 +141,7 @@ mod tests {
         let found = road(&mut scorer, &image, &map, &params).unwrap();
         all_close(&found.most_relevant_first, &numbers(&case["morf"]), 1e-5);
         all_close(&found.least_relevant_first, &numbers(&case["lerf"]), 1e-5);
-        close(found.combined(), case["combined"].as_f64().unwrap(), 1e-5);
+        close(found.combined().unwrap(), case["combined"].as_f64().unwrap(), 1e-5);
         assert_eq!(scorer.asked(), 2 * params.percentiles.len());
     }
 
@@ -163,8 +163,8 @@ mod tests {
         };
         let found = deviation(3);
         // Deviation of an estimate from 800 values: 2.5 %.
-        close(found.morf(), 0.05, 0.005);
-        close(found.lerf(), 0.05, 0.005);
+        close(found.morf().unwrap(), 0.05, 0.005);
+        close(found.lerf().unwrap(), 0.05, 0.005);
         assert!(found.morf() != found.lerf() && found == deviation(3) && found != deviation(4));
     }
 

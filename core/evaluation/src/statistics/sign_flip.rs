@@ -55,7 +55,7 @@ pub fn sign_flip(
     let (reached, tried, least) = match all {
         Some(all) => {
             let of = |pattern: u64| -> f64 {
-                sums.iter().enumerate().map(|(i, s)| if (pattern >> i) & 1 == 1 { -s } else { *s }).sum()
+                sums.iter().enumerate().map(|(i, s)| signed(*s, pattern >> i)).sum()
             };
             let reached = (0..all).filter(|p| of(*p).abs() >= enough).count();
             // A pattern and its opposite are equally far out.
@@ -71,12 +71,17 @@ pub fn sign_flip(
     Ok(SignFlip { p: reached as f64 / tried, least, exact: all.is_some(), clusters: n })
 }
 
+/// `value`, its sign turned if the last bit of `turn` is set: without a branch, because bits that were drawn cannot be foreseen.
+fn signed(value: f64, turn: u64) -> f64 {
+    f64::from_bits(value.to_bits() ^ (turn << 63))
+}
+
 /// The sum with signs drawn, 64 at a time.
 fn flipped(sums: &[f64], rng: &mut ChaCha8Rng) -> f64 {
     sums.chunks(64)
         .map(|chunk| {
             let signs: u64 = rng.random();
-            chunk.iter().enumerate().map(|(i, s)| if (signs >> i) & 1 == 1 { -s } else { *s }).sum::<f64>()
+            chunk.iter().enumerate().map(|(i, s)| signed(*s, signs >> i)).sum::<f64>()
         })
         .sum()
 }
