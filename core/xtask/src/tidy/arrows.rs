@@ -10,6 +10,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     ("core/sdk", "shiftlens-sdk", &["shiftlens-abi", "shiftlens-api"]),
     ("core/onnx", "shiftlens-onnx", &["shiftlens-api"]),
     ("core/stylegan2", "shiftlens-stylegan2", &["shiftlens-api"]),
+    ("core/evaluation", "shiftlens-evaluation", &["shiftlens-api"]),
     (
         "core/engine",
         "shiftlens-engine",
