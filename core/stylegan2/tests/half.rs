@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use shiftlens_api::{Encoder, Generator, LatentCodes};
 use shiftlens_stylegan2::file::{self, convert, save_encoder, save_generator};
 use shiftlens_stylegan2::net::{
-    Architecture, EncoderConfig, EncoderNet, GeneratorConfig, GeneratorNet, Space,
+    Architecture, EncoderConfig, EncoderNet, GeneratorConfig, GeneratorNet, Space, SynthesisInput,
 };
 use shiftlens_stylegan2::weights::Weights;
 use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Encoder, StyleGan2Generator};
@@ -32,6 +32,7 @@ fn generator(path: &Path) {
         channel_max: 64,
         conv_clamp: None,
         architecture: Architecture::Skip,
+        input: SynthesisInput::Constant,
         label_dim: 0,
     };
     let weights = Weights::random(1, &Device::Cpu);

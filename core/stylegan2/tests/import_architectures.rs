@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 use shiftlens_stylegan2::file::sample_w_of;
 use shiftlens_stylegan2::import::{ImportOptions, import_generator};
-use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet, Noise};
+use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet, Noise, SynthesisInput};
 use shiftlens_stylegan2::weights::Weights;
 use std::io::Write;
 use std::path::Path;
@@ -101,6 +101,7 @@ fn every_kind_of_generator_gives_its_images() {
                 channel_max: size("channel_max"),
                 conv_clamp: c["conv_clamp"].as_f64().map(|v| v as f32),
                 architecture: kind(&c),
+                input: SynthesisInput::Constant,
                 label_dim: size("c_dim"),
             }
         };

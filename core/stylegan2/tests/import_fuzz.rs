@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use shiftlens_stylegan2::import::{ImportOptions, from_bytes};
-use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet};
+use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet, SynthesisInput};
 use shiftlens_stylegan2::weights::Weights;
 use std::alloc::System;
 use std::collections::HashMap;
@@ -34,6 +34,7 @@ fn files() -> Vec<Vec<u8>> {
         channel_max: 4,
         conv_clamp: None,
         architecture: Architecture::Skip,
+        input: SynthesisInput::Constant,
         label_dim: 0,
     };
     let weights = Weights::random(1, &Device::Cpu);

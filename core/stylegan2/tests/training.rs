@@ -4,7 +4,7 @@ mod support;
 
 use shiftlens_api::{Encoder, Generator, Monitor, Silent};
 use shiftlens_stylegan2::file::save_generator;
-use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet};
+use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet, SynthesisInput};
 use shiftlens_stylegan2::train::{EncoderManifest, GeneratorManifest, train_encoder, train_generator};
 use shiftlens_stylegan2::weights::Weights;
 use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Encoder, StyleGan2Generator};
@@ -169,6 +169,7 @@ fn classes_are_for_encoders_only() {
         channel_max: 8,
         conv_clamp: None,
         architecture: Architecture::Resnet,
+        input: SynthesisInput::Constant,
         label_dim: 3,
     };
     let weights = Weights::random(1, &candle_core::Device::Cpu);

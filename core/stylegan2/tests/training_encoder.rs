@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 use shiftlens_api::{Encoder, FeatureInfo, FeatureLayer, FeatureNetwork, Generator, Result, Silent, Tensor};
 use shiftlens_stylegan2::file::save_generator;
-use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet};
+use shiftlens_stylegan2::net::{Architecture, GeneratorConfig, GeneratorNet, SynthesisInput};
 use shiftlens_stylegan2::train::{EncoderManifest, EncoderReport, train_encoder};
 use shiftlens_stylegan2::weights::Weights;
 use shiftlens_stylegan2::{GeneratorOptions, StyleGan2Encoder, StyleGan2Generator};
@@ -48,6 +48,7 @@ fn generator(folder: &Path) {
         channel_max: 16,
         conv_clamp: None,
         architecture: Architecture::Skip,
+        input: SynthesisInput::Constant,
         label_dim: 0,
     };
     let weights = Weights::random(1, &Device::Cpu);

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use shiftlens_stylegan2::net::{
     Architecture, Discriminator, DiscriminatorConfig, EncoderConfig, EncoderNet, GeneratorConfig,
-    GeneratorNet, Space,
+    GeneratorNet, Space, SynthesisInput,
 };
 use shiftlens_stylegan2::rng::Rng;
 use shiftlens_stylegan2::weights::Weights;
@@ -35,6 +35,7 @@ impl Sizes {
             channel_max: self.max,
             conv_clamp: None,
             architecture: Architecture::Skip,
+            input: SynthesisInput::Constant,
             label_dim: 0,
         }
     }

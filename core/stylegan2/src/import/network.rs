@@ -2,7 +2,7 @@
 
 use super::arrays::Arrays;
 use super::tree::{Facts, shown};
-use crate::net::{Architecture, GeneratorConfig};
+use crate::net::{Architecture, GeneratorConfig, SynthesisInput};
 use candle_core::Tensor;
 use shiftlens_api::{Error, Result};
 
@@ -71,6 +71,7 @@ pub fn config(a: &Arrays<'_>, facts: Option<&Facts<'_, '_>>) -> Result<Generator
         channel_max: widest,
         conv_clamp: None,
         architecture: architecture(a, resolution),
+        input: SynthesisInput::Constant,
         label_dim,
     };
     if let Some(facts) = facts {

@@ -65,6 +65,25 @@ impl Architecture {
     }
 }
 
+/// What the block of 4x4 begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SynthesisInput {
+    /// A learned constant (Karras et al. 2019, section 2).
+    #[default]
+    Constant,
+    /// To the constant comes a linear map of the code's first row, 0 before training. Styles change channels and leave places
+    /// alone; where things lie is slow to learn through them.
+    Latent,
+}
+
+impl SynthesisInput {
+    // serde hands over a reference
+    fn is_constant(&self) -> bool {
+        *self == Self::Constant
+    }
+}
+
 fn is_zero(n: &usize) -> bool {
     *n == 0
 }
@@ -131,6 +150,9 @@ pub struct GeneratorConfig {
     /// How the blocks are joined.
     #[serde(default = "Architecture::skip", skip_serializing_if = "Architecture::is_skip")]
     pub architecture: Architecture,
+    /// What the first block begins with.
+    #[serde(default, skip_serializing_if = "SynthesisInput::is_constant")]
+    pub input: SynthesisInput,
     /// Classes that images are conditioned on; 0 for none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub label_dim: usize,

@@ -1,8 +1,8 @@
 //! The generator: mapping network and synthesis network (Karras et al. 2020, sections 2 and 4.1).
 
-use super::GeneratorConfig;
-use super::layers::{Conv, LayerNoise, Resize, StyledConv, ToImage};
+use super::layers::{Conv, LayerNoise, Linear, Resize, StyledConv, ToImage};
 use super::mapping::Mapping;
+use super::{GeneratorConfig, SynthesisInput};
 use crate::ops::{Activation, upsample};
 use crate::rng::Rng;
 use crate::weights::{Init, Role, Weights};
@@ -105,6 +105,8 @@ pub struct GeneratorNet {
     mapping: Mapping,
     w_avg: Tensor,
     constant: Tensor,
+    /// What the code adds to the constant.
+    input: Option<Linear>,
     blocks: Vec<Block>,
 }
 
@@ -122,12 +124,18 @@ impl GeneratorNet {
         let synthesis = weights.at("synthesis");
         let width = config.width(4);
         let constant = synthesis.at("b4").get("const", &[width, 4, 4], Init::Normal(1.0), Role::Parameter)?;
+        let input = match config.input {
+            SynthesisInput::Constant => None,
+            SynthesisInput::Latent => {
+                Some(Linear::zero(&synthesis.at("b4").at("input"), (config.w_dim, width * 16))?)
+            }
+        };
         let blocks = config
             .resolutions()
             .into_iter()
             .map(|r| Block::new(config, &synthesis.at(format!("b{r}")), r))
             .collect::<Result<_>>()?;
-        Ok(Self { config: config.clone(), mapping, w_avg, constant, blocks })
+        Ok(Self { config: config.clone(), mapping, w_avg, constant, input, blocks })
     }
 
     /// Computes once what follows from the weights alone. For a network on a GPU whose weights nobody changes any more:
@@ -256,6 +264,9 @@ impl GeneratorNet {
         let row = |i: usize| ws.narrow(1, i, 1)?.squeeze(1)?.contiguous();
         let (c, h, w) = self.constant.dims3()?;
         let mut x = self.constant.broadcast_as((n, c, h, w))?.contiguous()?;
+        if let Some(input) = &self.input {
+            x = (x + input.forward(&row(0)?)?.reshape((n, c, h, w))?)?;
+        }
         let mut image: Option<Tensor> = None;
         let mut given = 0;
         let mut styled = |layer: &StyledConv, x: &Tensor, style: &Tensor, r: usize| match &mut noise {

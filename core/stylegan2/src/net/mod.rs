@@ -7,7 +7,7 @@ mod generator;
 mod layers;
 mod mapping;
 
-pub use config::{Architecture, DiscriminatorConfig, EncoderConfig, GeneratorConfig, Space};
+pub use config::{Architecture, DiscriminatorConfig, EncoderConfig, GeneratorConfig, Space, SynthesisInput};
 pub use discriminator::{Discriminator, minibatch_std};
 pub use encoder::EncoderNet;
 pub use generator::{GeneratorNet, Layer, Noise, Stage};

@@ -49,7 +49,14 @@ impl Pass<'_> {
         let constant = &self.net.constant;
         let edit = !self.styles.steps.is_empty();
         let n = if edit { 1 } else { images };
-        let x: Vec<f32> = (0..n).flat_map(|_| constant.iter().copied()).collect();
+        let mut x: Vec<f32> = (0..n).flat_map(|_| constant.iter().copied()).collect();
+        if let Some(input) = &self.net.input {
+            for (x, w) in
+                x.chunks_exact_mut(constant.len()).zip(self.styles.first.chunks_exact(self.styles.dim))
+            {
+                input.add(w, x);
+            }
+        }
         let Space { work, levels } = space;
         self.block(0, work, levels, Maps { data: &x, n }, Maps { data: &[], n: 0 }, 0..images);
     }

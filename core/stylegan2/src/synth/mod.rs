@@ -9,6 +9,7 @@
 //! depend on the number of threads, nor on the others of its batch.
 
 mod flow;
+mod input;
 mod layers;
 mod style;
 
@@ -16,7 +17,8 @@ use crate::kernels::aligned::Aligned;
 use crate::kernels::fast::Workspace;
 use crate::kernels::gemm::Isa;
 use crate::kernels::team::Team;
-use crate::net::GeneratorConfig;
+use crate::net::{GeneratorConfig, SynthesisInput};
+use input::Latent;
 use layers::Block;
 use std::sync::{Mutex, PoisonError};
 
@@ -64,6 +66,8 @@ pub struct Synthesis {
     options: SynthesisOptions,
     /// `[C/16][4][4][16]`
     constant: Aligned,
+    /// What the code adds to it.
+    input: Option<Latent>,
     blocks: Vec<Block>,
     spaces: Mutex<Vec<Space>>,
 }
@@ -107,6 +111,10 @@ impl Synthesis {
         let width = config.width(4);
         let constant = get("synthesis.b4.const", &[width, 4, 4])?;
         assert_eq!(constant.len(), width * 16, "synthesis.b4.const");
+        let input = match config.input {
+            SynthesisInput::Constant => None,
+            SynthesisInput::Latent => Some(Latent::new(width, config.w_dim, &mut get)?),
+        };
         let resolutions = config.resolutions();
         let blocks = resolutions
             .iter()
@@ -116,6 +124,7 @@ impl Synthesis {
             config: config.clone(),
             options,
             constant: layers::blocked(&constant, width, 16),
+            input,
             blocks,
             spaces: Mutex::default(),
         })
@@ -162,6 +171,11 @@ impl Synthesis {
     pub fn series(&self, w: &[f32], change: &[f32], steps: &[f32], noise: bool) -> Vec<f32> {
         let size = self.config.num_ws() * self.config.w_dim;
         assert!(w.len() == size && change.len() == size, "one code and one change, {size} values each");
+        if self.input.is_some() && change[..self.config.w_dim].iter().any(|v| *v != 0.0) {
+            // The steps share nothing, their first maps differ already.
+            let step = |t: &f32| w.iter().zip(change).map(|(w, c)| w + t * c).collect::<Vec<f32>>();
+            return self.synthesize(&steps.iter().flat_map(step).collect::<Vec<f32>>(), noise);
+        }
         self.run(Codes::Edit { w, change, steps }, noise, None)
     }
 
@@ -177,7 +191,7 @@ impl Synthesis {
             levels: self.blocks.iter().map(|_| Level::empty()).collect(),
         });
         Team::with(self.threads(), |team| {
-            let styles = style::Styles::new(team, &self.blocks, c, codes);
+            let styles = style::Styles::new(team, self, codes);
             let mut pass = flow::Pass { net: self, team, styles: &styles, noise, see, out: &mut out };
             pass.run(&mut space);
         });

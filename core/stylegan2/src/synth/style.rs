@@ -1,10 +1,9 @@
 //! Styles and demodulation factors of all layers, before the first convolution.
 
-use super::Codes;
-use super::layers::{Affine, Block, Picture, Styled};
+use super::layers::{Affine, Picture, Styled};
+use super::{Codes, Synthesis};
 use crate::kernels::team::Team;
 use crate::kernels::tiles::BLOCK;
-use crate::net::GeneratorConfig;
 use std::sync::{Mutex, PoisonError};
 
 /// What codes make of one convolution.
@@ -30,6 +29,9 @@ pub(super) struct Styles {
     pub images: usize,
     /// Edits: how far each image goes.
     pub steps: Vec<f32>,
+    /// The first rows of the codes, `[N][dim]`; N is 1 where all images share it.
+    pub first: Vec<f32>,
+    pub dim: usize,
     pub blocks: Vec<BlockStyle>,
 }
 
@@ -126,8 +128,9 @@ impl Picture {
 }
 
 impl Styles {
-    pub(super) fn new(team: &Team<'_>, blocks: &[Block], config: &GeneratorConfig, codes: Codes<'_>) -> Self {
-        let rows = Rows::new(codes, config.num_ws(), config.w_dim);
+    pub(super) fn new(team: &Team<'_>, net: &Synthesis, codes: Codes<'_>) -> Self {
+        let blocks = &net.blocks;
+        let mut rows = Rows::new(codes, net.config.num_ws(), net.config.w_dim);
         let made: Vec<[Mutex<LayerStyle>; 3]> = blocks.iter().map(|_| Default::default()).collect();
         // One item for each layer: its matrices are read once for all images.
         team.for_each(blocks.len() * 3, |_, i| {
@@ -153,6 +156,7 @@ impl Styles {
             Codes::Batch { .. } => Vec::new(),
             Codes::Edit { steps, .. } => steps.to_vec(),
         };
-        Self { images: codes.images(), steps, blocks }
+        let first = std::mem::take(&mut rows.values[0]);
+        Self { images: codes.images(), steps, first, dim: rows.dim, blocks }
     }
 }

@@ -4,7 +4,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use shiftlens_stylegan2::net::{Architecture, DiscriminatorConfig, GeneratorConfig};
+use shiftlens_stylegan2::net::{Architecture, DiscriminatorConfig, GeneratorConfig, SynthesisInput};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,7 @@ pub fn generator(name: &str) -> GeneratorConfig {
         channel_max: max,
         conv_clamp: None,
         architecture: Architecture::Skip,
+        input: SynthesisInput::Constant,
         label_dim: 0,
     }
 }

@@ -90,6 +90,7 @@ pub fn small_generator(folder: &Path) -> GeneratorConfig {
         channel_max: 8,
         conv_clamp: None,
         architecture: Architecture::Skip,
+        input: crate::net::SynthesisInput::Constant,
         label_dim: 0,
     };
     let weights = Weights::random(3, &Device::Cpu);
