@@ -365,7 +365,7 @@ impl Checker<'_> {
         if let Some(finder) = finder.as_mut().filter(|f| f.kind == Kind::Builtin(registry::SEFA)) {
             self.on_generator(finder, &raw.component);
         }
-        let data = raw.data.as_ref().map(|d| (d, self.data(d)));
+        let data = raw.data.as_ref().map(|d| self.data(d));
         let labels = match raw.labels.as_ref().map(|l| (l.value.as_str(), l.at)) {
             None | Some(("predictor", _)) => LabelSource::Predictor,
             Some(("truth", at)) => {
@@ -382,11 +382,6 @@ impl Checker<'_> {
                 LabelSource::Predictor
             }
         };
-        if let (Some((d, _)), LabelSource::Predictor) = (&data, labels) {
-            let help =
-                "labels = \"predictor\" samples the generator; write labels = \"truth\" to fit on images";
-            self.sink.add(d.images.at, "`data` in [direction] without labels = \"truth\"", help);
-        }
         let share = |x: &Option<Located<f64>>, default: f64, what: &str| match x {
             Some(h) if h.value > 0.0 && h.value < 1.0 => h.value,
             Some(h) => {
@@ -416,7 +411,7 @@ impl Checker<'_> {
                 }
             },
             data: match data {
-                Some((_, spec)) => Some(spec?),
+                Some(spec) => Some(spec?),
                 None => None,
             },
             audit: {

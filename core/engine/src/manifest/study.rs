@@ -303,7 +303,8 @@ pub struct TrustSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LabelSource {
-    /// f(G(w)) at the threshold, on sampled codes (Schutte et al. 2021, section 2.3).
+    /// f(G(w)) at the threshold, on sampled codes (Schutte et al. 2021, section 2.3), or where the direction has `data` on
+    /// the codes E(x) of its images: f is asked where encoded images really lie.
     Predictor,
     /// Ground truth on the codes E(x) of the labelled images.
     Truth,

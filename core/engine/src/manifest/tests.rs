@@ -184,11 +184,6 @@ fn every_mistake_has_a_place_and_a_suggestion() {
         ),
         (
             "seed = 7",
-            "seed = 7\ndata = { images = \"train\" }",
-            "study.toml:23:19: `data` in [direction] without labels = \"truth\"",
-        ),
-        (
-            "seed = 7",
             "seed = 7\nlabels = \"truth\"\ndata = { images = \"train\", labels = { form = \"folder\" } }",
             "unknown key `form` in `labels` in `data` in [direction]",
         ),

@@ -94,8 +94,8 @@ pub fn of_run(resolved: &Value) -> String {
     sum(&v)
 }
 
-/// The direction's fingerprint: the models and settings that shape it and its audit, and the labelled images if it is
-/// fitted to ground truth.
+/// The direction's fingerprint: the models and settings that shape it and its audit, and the images if it is fitted
+/// to theirs.
 pub fn of_direction(study: &Study, parts: &Components, labelled: &[Item]) -> String {
     let all = resolved(study, parts);
     let mut v = json!({
@@ -105,7 +105,7 @@ pub fn of_direction(study: &Study, parts: &Components, labelled: &[Item]) -> Str
         "predictor": all["predictor"],
         "target": all["target"],
     });
-    if let Some(d) = study.direction.as_ref().filter(|d| d.labels == LabelSource::Truth) {
+    if let Some(d) = study.direction.as_ref().filter(|d| d.labels == LabelSource::Truth || d.data.is_some()) {
         let data = d.data.as_ref().unwrap_or(&study.data);
         let seen: Vec<Value> = labelled.iter().map(|i| json!([i.id, i.label, i.group])).collect();
         v["encoder"] = all["encoder"].clone();

@@ -100,6 +100,18 @@ fn truth_labels_of_a_training_set_leave_the_studys_images_alone() {
     save(&train.join("1/more.png"), x.image(0));
     p.run_with(parts(F), &p.out("a"), &Counter::default()).unwrap();
     assert_eq!(audit("a").samples.0 + audit("a").samples.1, 61);
+    // f's word on the same codes, for which no image needs a label.
+    let d = p.study.direction.as_mut().unwrap();
+    d.labels = LabelSource::Predictor;
+    d.data.as_mut().unwrap().labels = None;
+    p.run_with(parts(F), &p.out("b"), &Counter::default()).unwrap();
+    let (of_labels, of_f) = (found, audit("b"));
+    assert_eq!(of_f.samples.0 + of_f.samples.1, 61);
+    assert!((of_f.sigma - of_labels.sigma).abs() < 0.2 * of_labels.sigma, "{of_f:?}");
+    let mut f = F;
+    let scores = shiftlens_api::Predictor::predict(&mut f, &x).unwrap().class(1).unwrap();
+    let positives = scores.iter().filter(|s| **s >= 0.5).count() as f64 / 60.0;
+    assert!((of_f.positives - positives).abs() < 0.15, "{} for {positives}", of_f.positives);
 }
 
 #[test]

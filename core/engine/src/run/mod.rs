@@ -204,12 +204,9 @@ fn find_direction(
     monitor: &dyn Monitor,
 ) -> Result<Option<Found>> {
     let (Some(spec), true) = (&study.direction, parts.latent.is_some()) else { return Ok(None) };
-    let own = match (&spec.data, spec.labels) {
-        (Some(data), LabelSource::Truth) => Some(data::scan(data)?),
-        _ => None,
-    };
-    let labelled = own.as_deref().unwrap_or(items);
-    let print = fingerprint::of_direction(study, parts, labelled);
+    let own = spec.data.as_ref().map(data::scan).transpose()?;
+    let fitted = own.as_deref().unwrap_or(items);
+    let print = fingerprint::of_direction(study, parts, fitted);
     let home = folder.direction();
     let others = options.direction_from.iter().map(|p| p.join("direction"));
     for place in std::iter::once(home.clone()).chain(others) {
@@ -233,7 +230,18 @@ fn find_direction(
     };
     let (generator, encoder) = (latent.generator.as_mut(), latent.encoder.as_mut());
     let (predictor, target, finder) = (parts.predictor.as_mut(), &parts.target, latent.finder.as_mut());
+    let crop = spec.data.as_ref().unwrap_or(&study.data).crop;
     let mut found = match spec.labels {
+        LabelSource::Predictor if own.is_some() => {
+            let all: Vec<&Item> = fitted.iter().collect();
+            let coded = encode(&all, crop, encoder, options.batch, monitor)?;
+            let what = Some("asking about encoded images");
+            let y = direction::score_codes(&coded.codes, generator, predictor, target, what, monitor)?;
+            let sample = Sample { values: &y, ..coded.sample("encoded images") };
+            let mut ask =
+                |w: &LatentCodes| direction::score_codes(w, generator, predictor, target, None, monitor);
+            direction::find(finder, sample, plan, Some(&mut ask), monitor)?
+        }
         LabelSource::Predictor => {
             let w = generator.sample(spec.samples, spec.seed)?;
             let what = Some("sampling the direction");
@@ -244,9 +252,9 @@ fn find_direction(
             direction::find(finder, sample, plan, Some(&mut ask), monitor)?
         }
         LabelSource::Truth => {
-            let crop = spec.data.as_ref().unwrap_or(&study.data).crop;
-            let (w, y, groups) = labelled_codes(labelled, crop, encoder, options.batch, monitor)?;
-            let sample = Sample { codes: &w, values: &y, groups: Some(&groups), what: "labelled images" };
+            let labelled: Vec<&Item> = fitted.iter().filter(|i| i.label.is_some()).collect();
+            let coded = encode(&labelled, crop, encoder, options.batch, monitor)?;
+            let sample = coded.sample("labelled images");
             // The labels are 0 and 1; f changes its mind at its own threshold.
             let plan = Plan { threshold: 0.5, ..plan };
             let mut ask =
@@ -259,37 +267,51 @@ fn find_direction(
     Ok(Some(found))
 }
 
-/// E(x), the label and the group of every labelled image; one that cannot be read is left out and named.
-fn labelled_codes(
-    items: &[Item],
+/// Images that a direction is fitted to.
+struct Coded {
+    /// E(x)
+    codes: LatentCodes,
+    /// 1 for a positive label, else 0.
+    labels: Vec<f32>,
+    groups: Vec<String>,
+}
+
+impl Coded {
+    fn sample<'a>(&'a self, what: &'a str) -> Sample<'a> {
+        Sample { codes: &self.codes, values: &self.labels, groups: Some(&self.groups), what }
+    }
+}
+
+/// The code, the label and the group of every image; one that cannot be read is left out and named.
+fn encode(
+    items: &[&Item],
     crop: Option<usize>,
     encoder: &mut dyn shiftlens_api::Encoder,
     batch: usize,
     monitor: &dyn Monitor,
-) -> Result<(LatentCodes, Vec<f32>, Vec<String>)> {
-    let labelled: Vec<&Item> = items.iter().filter(|i| i.label.is_some()).collect();
-    let (mut codes, mut values, mut groups) = (Vec::new(), Vec::new(), Vec::new());
-    for (done, chunk) in labelled.chunks(batch.max(1)).enumerate() {
+) -> Result<Coded> {
+    let (mut codes, mut labels, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    for (done, chunk) in items.chunks(batch.max(1)).enumerate() {
         monitor.check()?;
         for item in chunk {
             match data::read(&item.path, crop).and_then(|x| encoder.encode(&x)) {
                 Ok(w) => {
                     codes.push(w);
-                    values.push(f32::from(u8::from(item.label == Some(true))));
+                    labels.push(f32::from(u8::from(item.label == Some(true))));
                     groups.push(item.group.clone().unwrap_or_else(|| item.id.clone()));
                 }
                 Err(e) => monitor.log(Level::Warn, &format!("left out of the direction: {e}")),
             }
         }
         let so_far = (done * batch + chunk.len()) as u64;
-        monitor.progress("encoding labelled images", so_far, labelled.len() as u64);
+        monitor.progress("encoding images for the direction", so_far, items.len() as u64);
     }
     if codes.is_empty() {
         return Err(Error::invalid(
-            "direction: labels = \"truth\", but no image has a label that could be read: check `labels` in [data]",
+            "direction: no image to fit to could be read, or none has a label: check `data` of [direction] and `labels`",
         ));
     }
-    Ok((LatentCodes::concat(&codes)?, values, groups))
+    Ok(Coded { codes: LatentCodes::concat(&codes)?, labels, groups })
 }
 
 /// A chunk of the list, decoded: index, image and sha256 of the file, or why not.
