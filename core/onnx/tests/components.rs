@@ -5,8 +5,8 @@ mod common;
 use common::build::{Build, Folder};
 use shiftlens_api::{Encoder, Error, Generator, GradientRequest, Images, Predictor, ScoreKind};
 use shiftlens_onnx::{
-    Activation, EncoderConfig, GeneratorConfig, InputSpec, Layout, OnnxEncoder, OnnxGenerator, OnnxPredictor,
-    OutputSpec, PredictorConfig,
+    Activation, Declared, EncoderConfig, GeneratorConfig, InputSpec, Layout, OnnxEncoder, OnnxGenerator,
+    OnnxPredictor, OutputSpec, PredictorConfig,
 };
 use std::path::Path;
 

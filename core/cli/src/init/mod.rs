@@ -318,12 +318,11 @@ fn target(
     }
 }
 
+/// Folders that mean a class, and folders that mean its absence.
+type Folders = (Vec<String>, Vec<String>);
+
 /// Folders that mean the target and its absence: as given, by their names, or as answered.
-fn labels(
-    a: &Init,
-    draft: &Draft,
-    asker: &mut Asker<'_>,
-) -> Result<Option<(Vec<String>, Vec<String>)>, Failure> {
+fn labels(a: &Init, draft: &Draft, asker: &mut Asker<'_>) -> Result<Option<Folders>, Failure> {
     let folders: Vec<&str> = draft.found.folders.keys().map(String::as_str).collect();
     let known = |names: Vec<String>| match names.iter().find(|n| !folders.contains(&n.as_str())) {
         Some(other) if folders.is_empty() => {
