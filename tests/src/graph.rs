@@ -75,7 +75,7 @@ impl Graph {
         self
     }
 
-    /// Writes the model; `input` and `output` are names with the shape after the batch.
+    /// Writes the model; `input` and `output` are names with the shape after the batch, in which -1 is left open.
     ///
     /// # Panics
     /// If the file cannot be written.
@@ -101,7 +101,10 @@ impl Graph {
 
 fn port((name, tail): (&str, &[i64])) -> ValueInfoProto {
     let batch = DimensionValue::DimParam("batch".into());
-    let dims = std::iter::once(batch).chain(tail.iter().map(|d| DimensionValue::DimValue(*d)));
+    let dims = std::iter::once(batch).chain(tail.iter().enumerate().map(|(i, d)| match d {
+        -1 => DimensionValue::DimParam(format!("axis{i}")),
+        d => DimensionValue::DimValue(*d),
+    }));
     let shape = TensorShapeProto {
         dim: dims.map(|value| DimensionProto { value: Some(value), ..Default::default() }).collect(),
     };

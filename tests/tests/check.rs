@@ -104,5 +104,48 @@ fn the_readmes_manifest_is_right_but_for_its_files() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("study.toml"), manifest).unwrap();
     let answer = shiftlens(folder.path(), &["check", "study.toml"]).expect(2);
-    answer.says(&["1 mistake", "study.toml:5", "images", "No such file or directory"]);
+    answer.says(&[
+        "4 mistakes",
+        "study.toml:5",
+        "images: no such file or folder",
+        "classifier.onnx: no such file or folder",
+        "generator.safetensors: no such file or folder",
+        "encoder.safetensors: no such file or folder",
+    ]);
+}
+
+#[test]
+fn all_files_that_are_missing_are_named_together() {
+    let toy = Toy::new();
+    toy.edit("images = \"images\"", "images = \"imags\"");
+    toy.edit("path = \"encoder.onnx\"", "path = \"encodr.onnx\"");
+    toy.edit("path = \"generator.onnx\"", "path = \"models/generator.onnx\"");
+    toy.edit("\"shiftlens_gradcam\"", "\"shiftlens_gradkam\"");
+    toy.shiftlens(&["check", "study.toml"]).expect(2).says(&[
+        "4 mistakes",
+        "study.toml:5",
+        "did you mean `images`?",
+        "study.toml:16",
+        "there is no `models` in",
+        "study.toml:20",
+        "did you mean `encoder.onnx`?",
+        "`shiftlens_gradkam` not found",
+    ]);
+}
+
+#[test]
+fn paths_may_hold_variables() {
+    let toy = Toy::new();
+    toy.edit("images = \"images\"", "images = \"${TOY_DATA}/images\"");
+    toy.edit("path = \"classifier.onnx\"", "path = \"${TOY_MODELS:-.}/classifier.onnx\"");
+    let check =
+        |variables: &[(&str, &str)]| shiftlens_with(toy.folder(), &["check", "study.toml"], variables);
+    let folder = toy.folder().to_str().unwrap();
+    check(&[("TOY_DATA", folder)]).expect(0).says(&["images 8", "onnx ${TOY_MODELS:-.}/classifier.onnx"]);
+    check(&[]).expect(2).says(&[
+        "study.toml:5",
+        "the environment variable `TOY_DATA` is not set",
+        "${TOY_DATA:-default}",
+    ]);
+    check(&[("TOY_DATA", folder), ("TOY_MODELS", "nowhere")]).expect(2).says(&["there is no `nowhere` in"]);
 }

@@ -78,6 +78,17 @@ fn what_cannot_be_trained_is_refused_before_anything_runs() {
     refuse("preset = \"auto\"", "preset = \"fast\"", &["training.preset", "\"auto\""]);
     refuse("preset = \"auto\"\n", "", &["learning-rate"]);
     refuse("images = [\"images\"]", "images = [\"nowhere\"]", &["nowhere"]);
+    refuse("images = [\"images\"]", "images = [\"${TOY_NO_SUCH:-nowhere}/x\"]", &["nowhere/x"]);
+    refuse(
+        "images = [\"images\"]",
+        "images = [\"${TOY_NO_SUCH}/x\"]",
+        &["data.images", "`TOY_NO_SUCH` is not set"],
+    );
+    refuse(
+        "{ path = \"classifier.onnx\", layers = [\"features\"] }",
+        "{ path = \"${TOY_NO_SUCH}\" }",
+        &["discriminator.features.path"],
+    );
     let sha = "features = { path = \"classifier.onnx\", sha256 = \"00\"";
     refuse("features = { path = \"classifier.onnx\"", sha, &["sha256"]);
 }

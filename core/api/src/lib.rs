@@ -8,6 +8,7 @@
 //! * [`FeatureNetwork`]: a differentiable network whose inner layers are compared.
 //! * [`record`]: what a run leaves on disk.
 //! * [`resize`]: the one resampling used everywhere.
+//! * [`variables`]: environment variables in the paths of manifests.
 
 mod array;
 mod error;
@@ -17,6 +18,7 @@ pub mod record;
 pub mod resize;
 mod shift;
 mod traits;
+pub mod variables;
 
 pub use array::{Direction, Heatmap, Images, LatentCodes, Scores, Targets, Tensor};
 pub use error::{Error, Result};

@@ -22,6 +22,10 @@ pub enum Command {
     Explain(Explain),
     /// Check a manifest and everything it names, and print what was inferred; nothing is run
     Check(Check),
+    /// Write a first, commented manifest for an ONNX classifier; asks for what its flags and the files do not say
+    Init(crate::init::Init),
+    /// Print the JSON Schema of a manifest, for editors that complete and check
+    Schema(crate::schema::Schema),
     /// List the plugins in the search path, or inspect the given libraries
     Plugins {
         /// Plugin libraries
@@ -52,7 +56,7 @@ pub enum Command {
 }
 
 /// `224,224`.
-fn height_and_width(text: &str) -> Result<[usize; 2], String> {
+pub fn height_and_width(text: &str) -> Result<[usize; 2], String> {
     let sizes: Result<Vec<usize>, _> = text.split(',').map(|t| t.trim().parse()).collect();
     sizes
         .ok()

@@ -10,9 +10,11 @@ mod failure;
 mod generate;
 mod grad;
 mod import;
+mod init;
 mod inspect;
 mod measure;
 mod progress;
+mod schema;
 mod study;
 mod train;
 
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         Command::Run(a) => study::run(&a),
         Command::Explain(a) => study::explain(&a),
         Command::Check(a) => study::check(&a),
+        Command::Init(a) => init::init(&a),
+        Command::Schema(a) => schema::schema(&a),
         Command::Plugins { paths } => inspect::plugins(&paths),
         Command::Layers { model, size } => inspect::layers(&model, size),
         Command::Grad(a) => grad::grad(&a),

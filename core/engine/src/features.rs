@@ -8,6 +8,7 @@
 //! ```
 
 use crate::nearest::suggest;
+use shiftlens_api::variables::expand_from_environment;
 use shiftlens_api::{Error, FeatureNetwork, Result};
 use shiftlens_onnx::OnnxFeatures;
 use std::path::Path;
@@ -45,6 +46,9 @@ pub fn read(path: &Path) -> Result<FeatureSpec> {
         }
     }
     let mut spec: FeatureSpec = table.try_into().map_err(|e| invalid(&e))?;
+    let written = spec.path.to_string_lossy();
+    spec.path =
+        expand_from_environment(&written).map_err(|e| invalid(&format!("`path`: {e} ({})", e.help)))?.into();
     spec.path = path.parent().unwrap_or(Path::new("")).join(&spec.path);
     Ok(spec)
 }
@@ -82,6 +86,7 @@ mod tests {
         says("path = \"a.onnx\"\ninput = { sdt = [1.0] }", &["`sdt` of `input`", "did you mean `std`?"]);
         says("layers = []", &["missing field `path`"]);
         says("path = \"a.onnx\"\nupsample = \"two\"", &["invalid type"]);
+        says("path = \"${SHIFTLENS_NO_SUCH_VARIABLE}/a\"", &["`path`", "is not set"]);
         says("path = ", &["features.toml"]);
         assert_eq!(read(Path::new("b/a.ONNX")).unwrap().path, Path::new("b/a.ONNX"));
         assert!(matches!(read(Path::new("nowhere.toml")), Err(Error::Io { .. })));

@@ -1,6 +1,7 @@
 //! What a study's manifest says about a model. Everything but the path may be left out; what is left out is read from
 //! the model where it can be.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use shiftlens_api::resize::Filter;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 /// assert_eq!(config.output.classes.len(), 2);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PredictorConfig {
     /// The `.onnx` file.
@@ -39,7 +40,7 @@ pub struct PredictorConfig {
 }
 
 /// An encoder E as an ONNX file: images to latent codes.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct EncoderConfig {
     /// The `.onnx` file.
@@ -62,7 +63,7 @@ pub struct EncoderConfig {
 }
 
 /// A generator G as an ONNX file: latent codes to images.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GeneratorConfig {
     /// The `.onnx` file.
@@ -91,7 +92,7 @@ pub struct GeneratorConfig {
 }
 
 /// A feature network φ as an ONNX file: images to the activations of some layers.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FeaturesConfig {
     /// The `.onnx` file.
@@ -118,7 +119,7 @@ pub struct FeaturesConfig {
 }
 
 /// Axis order of images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
     /// `[N, C, H, W]`, as PyTorch has it.
@@ -128,17 +129,18 @@ pub enum Layout {
 }
 
 /// How images become a model's input: `(x * scale - mean) / std` with x in [0, 1].
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct InputSpec {
-    /// Axis order.
+    /// Axis order. Read from the model's input shape where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
-    /// `[H, W]` in pixels; images are resized to it.
+    /// `[H, W]` in pixels; images are resized to it. Read from the model, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<[usize; 2]>,
-    /// 1 (grey) or 3 (RGB); images are converted.
+    /// 1 (grey) or 3 (RGB); images are converted. Read from the model, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = [1, 3]))]
     pub channels: Option<usize>,
     /// What values in [0, 1] are multiplied by first, 255 for models that take bytes; 1 where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,16 +151,22 @@ pub struct InputSpec {
     /// Divided by at last: one value, or one per channel; 1 where it is left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub std: Vec<f32>,
-    /// How to resize.
+    /// How to resize: as Pillow does, as OpenCV does, or to the nearest pixel.
     #[serde(default)]
+    #[schemars(schema_with = "filter")]
     pub resize: Filter,
     /// Name of the input; needed if there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
+/// The names of [`Filter`], which knows nothing of schemas.
+fn filter(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["bilinear", "bilinear-plain", "nearest"] })
+}
+
 /// What turns the graph's output into scores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
     /// Nothing: the output is the score, on any scale (regression).
@@ -172,7 +180,7 @@ pub enum Activation {
 }
 
 /// How the model's output is to be read.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OutputSpec {
     /// What must be applied to the graph's output; where it is left out, nothing if the graph ends in a sigmoid or
@@ -188,4 +196,22 @@ pub struct OutputSpec {
     /// Name of the output; needed if there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_knows_every_filter() {
+        let all = [Filter::Bilinear, Filter::BilinearPlain, Filter::Nearest];
+        // One more filter does not compile here.
+        for f in all {
+            match f {
+                Filter::Bilinear | Filter::BilinearPlain | Filter::Nearest => {}
+            }
+        }
+        let schema = filter(&mut SchemaGenerator::default());
+        assert_eq!(schema.get("enum"), Some(&serde_json::to_value(all).unwrap()));
+    }
 }

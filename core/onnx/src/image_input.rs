@@ -265,7 +265,7 @@ pub(crate) fn choose_port(ports: &[Port], name: Option<&str>, file: &str, kind: 
     }
 }
 
-fn resolve_layout(
+pub(crate) fn resolve_layout(
     model: &Model,
     spec: &InputSpec,
     input: &str,
@@ -303,7 +303,7 @@ fn resolve_layout(
 }
 
 /// Channels that the first convolution takes, for models that leave them open.
-fn first_conv_channels(model: &Model, input: &str, layout: Layout) -> Option<usize> {
+pub(crate) fn first_conv_channels(model: &Model, input: &str, layout: Layout) -> Option<usize> {
     let graph = model.graph();
     let node = graph.node.iter().find(|n| n.op() == "Conv" && n.input_name(0) == Some(input))?;
     if layout != Layout::Nchw {

@@ -56,6 +56,7 @@
 pub mod backend;
 pub mod config;
 pub mod constant;
+mod declared;
 mod embedded;
 mod encoder;
 mod features;
@@ -72,6 +73,7 @@ pub use config::{
     Activation, EncoderConfig, FeaturesConfig, GeneratorConfig, InputSpec, Layout, OutputSpec,
     PredictorConfig,
 };
+pub use declared::Declared;
 pub use encoder::OnnxEncoder;
 pub use features::OnnxFeatures;
 pub use generator::{OnnxGenerator, standard_normal};

@@ -68,6 +68,16 @@ impl OnnxPredictor {
         &self.inferred
     }
 
+    /// The image input, with all questions settled.
+    pub fn input(&self) -> &ImageInput {
+        &self.input
+    }
+
+    /// How the output becomes scores, with all questions settled.
+    pub fn head(&self) -> &ScoreHead {
+        &self.head
+    }
+
     /// The class that explanations are about: the manifest's target, else the only class or the second of two.
     pub fn target(&self) -> Option<usize> {
         self.head.target

@@ -5,8 +5,8 @@ mod common;
 use common::build::{Build, Folder};
 use shiftlens_api::{Encoder, Error, Generator, GradientRequest, Images, Predictor, ScoreKind};
 use shiftlens_onnx::{
-    Activation, EncoderConfig, GeneratorConfig, InputSpec, Layout, OnnxEncoder, OnnxGenerator, OnnxPredictor,
-    OutputSpec, PredictorConfig,
+    Activation, Declared, EncoderConfig, GeneratorConfig, InputSpec, Layout, OnnxEncoder, OnnxGenerator,
+    OnnxPredictor, OutputSpec, PredictorConfig,
 };
 use std::path::Path;
 
@@ -347,4 +347,35 @@ fn wrong_keys_are_refused() {
         serde_json::from_str(r#"{ "path": "g.onnx", "latent-dim": 64, "range": [0, 1], "layout": "nhwc" }"#)
             .unwrap();
     assert_eq!((config.latent_dim, config.layout), (Some(64), Some(Layout::Nhwc)));
+}
+
+#[test]
+fn a_file_declares_what_it_knows() {
+    let folder = Folder::new("declared");
+    let declared =
+        |file: &str, build: &Build, layout| Declared::read(&folder.write(file, &build.bytes()), layout);
+    let d = declared("grey.onnx", &brightness(0, "Sigmoid", 2), None).unwrap();
+    assert_eq!((d.layout, d.channels, d.size), (Some(Layout::Nchw), Some(1), [Some(4), Some(4)]));
+    assert_eq!((d.input.as_str(), d.shape.as_str()), ("x", "[batch, 1, 4, 4]"));
+    assert_eq!(d.outputs, [("out".to_owned(), "[batch, 2]".to_owned())]);
+    let mut nhwc = Build::new(17, &[0, 5, 0, 3]);
+    nhwc.node("Relu", "x", "y", &[]).output("y", None);
+    let d = declared("nhwc.onnx", &nhwc, None).unwrap();
+    assert_eq!((d.layout, d.channels, d.size), (Some(Layout::Nhwc), Some(3), [Some(5), None]));
+    assert_eq!(d.outputs[0].1, "not declared");
+    // Nothing but the weight tells the channels, and nothing the axes of the next.
+    let mut conv = Build::new(17, &[0, 0, 0, 0]);
+    conv.random("w", &[2, 3, 1, 1]).node("Conv", "x w", "y", &[]).output("y", None);
+    let d = declared("conv.onnx", &conv, None).unwrap();
+    assert_eq!((d.layout, d.channels, d.size), (Some(Layout::Nchw), Some(3), [None, None]));
+    let mut open = Build::new(17, &[0, 3, 8, 3]);
+    open.node("Relu", "x", "y", &[]).output("y", None);
+    let d = declared("open.onnx", &open, None).unwrap();
+    assert_eq!((d.layout, d.channels, d.size), (None, None, [None, None]));
+    let d = declared("open.onnx", &open, Some(Layout::Nhwc)).unwrap();
+    assert_eq!((d.layout, d.channels, d.size), (Some(Layout::Nhwc), Some(3), [Some(3), Some(8)]));
+    let mut flat = Build::new(17, &[0, 12]);
+    flat.node("Relu", "x", "y", &[]).output("y", None);
+    let e = declared("flat.onnx", &flat, None).unwrap_err();
+    assert!(matches!(e, Error::Unsupported(_)) && e.to_string().contains("[batch, 12]"), "{e}");
 }

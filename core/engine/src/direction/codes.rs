@@ -2,11 +2,12 @@
 
 use super::moments;
 use ndarray::{Array1, Array2, Axis};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shiftlens_api::{Direction, Error, LatentCodes, Result, Targets};
 
 /// How much an example of each class weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClassWeight {
     /// All alike.

@@ -18,11 +18,12 @@ use linfa::DatasetBase;
 use linfa::traits::Fit;
 use linfa_logistic::LogisticRegression;
 use ndarray::{Array1, Array2};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use shiftlens_api::{Direction, DirectionFinder, Error, LatentCodes, Result, Targets};
 
 /// `params` of `kind = "logistic"`.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct LogisticParams {
     /// Inverse strength of the L2 penalty, as scikit-learn's `C`: larger trusts the data more.

@@ -6,14 +6,15 @@
 use super::codes::{Standardised, along};
 use linfa_linalg::cholesky::SolveC;
 use ndarray::{Array1, Array2, Axis};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use shiftlens_api::{Direction, DirectionFinder, Error, LatentCodes, Result, Targets};
 
 /// Scores are kept this far from 0 and 1 before their logit is taken.
 const EDGE: f64 = 1e-6;
 
 /// What is regressed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
     /// The score as it is.
@@ -24,7 +25,7 @@ pub enum Response {
 }
 
 /// `params` of `kind = "ridge"`.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RidgeParams {
     /// Strength of the L2 penalty on the coefficients of standardised codes.

@@ -3,11 +3,12 @@
 
 use super::codes::{ClassWeight, Examples, Standardised, along, check_extremes};
 use super::linear::{Loss, fit};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use shiftlens_api::{Direction, DirectionFinder, LatentCodes, Result, Targets};
 
 /// `params` of `kind = "svm"`.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct SvmParams {
     /// Inverse strength of the L2 penalty, as scikit-learn's `C`.

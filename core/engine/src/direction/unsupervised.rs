@@ -8,12 +8,13 @@ use super::codes::{Examples, along, check_extremes, matrix, rising};
 use crate::latent_shift::Layers;
 use linfa_linalg::eigh::{EigSort, Eigh};
 use ndarray::{Array2, Axis};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use shiftlens_api::{Direction, DirectionFinder, Error, LatentCodes, Result, Targets};
 use std::path::Path;
 
 /// `params` of `kind = "mean-difference"`.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MeanDifferenceParams {
     /// Share of the codes on either side, by score, whose means are taken; all where it is missing.
@@ -62,7 +63,7 @@ impl DirectionFinder for MeanDifference {
 }
 
 /// `params` of `kind = "pca"`.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrincipalParams {
     /// Which component, from 0, by falling variance.
@@ -117,11 +118,13 @@ impl DirectionFinder for Principal {
 }
 
 /// `params` of `kind = "sefa"`.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct SefaParams {
     /// Which eigenvector, from 0, by falling eigenvalue.
     pub component: usize,
     /// The style inputs whose affine layers are factorised.
+    #[schemars(extend("default" = "all"))]
     pub layers: Layers,
 }
 
@@ -131,15 +134,7 @@ impl SefaParams {
     /// # Errors
     /// [`Error::Invalid`] for an unknown key or a value out of range.
     pub fn from_json(params: &serde_json::Value) -> Result<Self> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Raw {
-            component: Option<usize>,
-            layers: Option<serde_json::Value>,
-        }
-        let raw: Raw = crate::registry::decode(params)?;
-        let layers = raw.layers.as_ref().map_or(Ok(Layers::All), Layers::from_json)?;
-        Ok(Self { component: raw.component.unwrap_or(0), layers })
+        crate::registry::decode(params)
     }
 }
 

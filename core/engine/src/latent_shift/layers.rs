@@ -1,8 +1,16 @@
 //! Which style inputs a shift edits.
 
 use crate::nearest::suggest;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use shiftlens_api::{Error, Result};
+use std::borrow::Cow;
 use std::ops::Range;
+
+/// The names of groups of style inputs.
+const NAMES: [(&str, Layers); 4] =
+    [("all", Layers::All), ("coarse", Layers::Coarse), ("middle", Layers::Middle), ("fine", Layers::Fine)];
 
 /// Which of a generator's L style inputs, from coarse to fine, are edited.
 ///
@@ -27,12 +35,6 @@ pub enum Layers {
 impl Layers {
     /// Decodes a name or `[first, last]`.
     pub(crate) fn from_json(value: &serde_json::Value) -> Result<Self> {
-        const NAMES: [(&str, Layers); 4] = [
-            ("all", Layers::All),
-            ("coarse", Layers::Coarse),
-            ("middle", Layers::Middle),
-            ("fine", Layers::Fine),
-        ];
         if let Some(name) = value.as_str() {
             return NAMES.iter().find(|(n, _)| *n == name).map(|(_, l)| *l).ok_or_else(|| {
                 let help = suggest(name, &NAMES.map(|(n, _)| n));
@@ -74,6 +76,30 @@ impl Layers {
             )));
         }
         Ok(Some(span))
+    }
+}
+
+impl<'de> Deserialize<'de> for Layers {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        Self::from_json(&serde_json::Value::deserialize(d)?).map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for Layers {
+    fn schema_name() -> Cow<'static, str> {
+        "Layers".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let place = json_schema!({ "type": "integer", "minimum": 0, "maximum": (1 << 16) - 1 });
+        json_schema!({
+            "description": "Style inputs of the generator: coarse ones act at 4 to 8 pixels, middle ones at 16 to 32, fine \
+                            ones from 64 on; [first, last] counts from 0, both included.",
+            "anyOf": [
+                { "type": "string", "enum": NAMES.map(|(name, _)| name) },
+                { "type": "array", "items": place, "minItems": 2, "maxItems": 2 },
+            ],
+        })
     }
 }
 

@@ -24,6 +24,7 @@ mod params;
 
 pub use calibrate::TOLERANCE;
 pub use layers::Layers;
+pub(crate) use params::Keys;
 pub use params::{LatentShiftParams, Range};
 
 use crate::direction::BATCH;

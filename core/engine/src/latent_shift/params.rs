@@ -1,6 +1,7 @@
 //! `params` of `kind = "latent-shift"`.
 
 use super::{Layers, MAX_RANGE};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use shiftlens_api::{Error, Result};
 
@@ -52,22 +53,46 @@ impl Default for LatentShiftParams {
     }
 }
 
+/// `params` of `kind = "latent-shift"`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "LatentShiftParams")]
+pub(crate) struct Keys {
+    /// Pictures in the series, odd; not with range = "levels", which has a picture for each level.
+    #[schemars(range(min = 3), extend("not" = { "multipleOf": 2 }, "default" = STEPS))]
+    steps: Option<usize>,
+    /// From where to where: "calibrated", such that f changes its mind well inside; "levels", the pictures at which f reaches
+    /// them; or how far to either side, in units of sigma.
+    #[serde(default)]
+    #[schemars(schema_with = "range_schema", extend("default" = "calibrated"))]
+    range: Option<serde_json::Value>,
+    /// Scores of f that are searched for along the direction, both ways.
+    #[schemars(length(min = 1, max = 32), extend("default" = LEVELS))]
+    levels: Option<Vec<f32>>,
+    /// How far they are searched for, in units of sigma.
+    #[schemars(range(min = 1, max = 4.0 * MAX_RANGE), extend("default" = LIMIT))]
+    limit: Option<f32>,
+    /// Style inputs of the generator that are edited.
+    #[schemars(with = "Option<Layers>", extend("default" = "all"))]
+    layers: Option<serde_json::Value>,
+}
+
+fn range_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "anyOf": [
+            { "type": "string", "enum": ["calibrated", "levels"] },
+            { "type": "number", "exclusiveMinimum": 0 },
+        ],
+    })
+}
+
 impl LatentShiftParams {
     /// Decodes and checks `params`; the threshold is the study's.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown key or a value out of range.
     pub fn from_json(params: &serde_json::Value, threshold: f32) -> Result<Self> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Raw {
-            steps: Option<usize>,
-            range: Option<serde_json::Value>,
-            levels: Option<Vec<f32>>,
-            limit: Option<f32>,
-            layers: Option<serde_json::Value>,
-        }
-        let raw: Raw = crate::registry::decode(params)?;
+        let raw: Keys = crate::registry::decode(params)?;
         let steps = raw.steps.unwrap_or(STEPS);
         if steps < 3 || steps.is_multiple_of(2) {
             return Err(Error::Invalid(format!(

@@ -12,11 +12,16 @@ use crate::direction::{Along, AuditPlan};
 use crate::nearest::{nearest, suggest};
 use crate::registry::{self, Rules};
 use regex::Regex;
-use std::cell::RefCell;
 use std::path::Path;
 
 /// Samples for the direction where the manifest names no number.
 pub const DEFAULT_SAMPLES: usize = 20_000;
+/// What a direction is fitted to.
+pub(super) const LABEL_SOURCES: [&str; 2] = ["predictor", "truth"];
+/// What a series moves along.
+pub(super) const ALONG: [&str; 2] = ["normal", "pattern"];
+/// Files of a report.
+pub(super) const FORMATS: [&str; 3] = ["html", "csv", "gif"];
 /// Share held out where the manifest names none.
 pub const DEFAULT_HOLDOUT: f64 = 0.2;
 
@@ -26,7 +31,7 @@ impl RawManifest {
     /// # Errors
     /// Every unknown kind, wrong parameter and contradiction.
     pub fn check(self, path: &Path) -> Result<Study, ManifestError> {
-        let sink = Sink { sources: &self.sources, problems: RefCell::default() };
+        let sink = Sink::new(&self.sources);
         let built = Checker { raw: &self, sink: &sink, base: folder_of(path) }.study();
         let problems = sink.problems.into_inner();
         let (Some(mut study), true) = (built, problems.is_empty()) else {
@@ -316,7 +321,7 @@ impl Checker<'_> {
             kind,
             generator: None,
             path: raw.path.as_ref().map(|p| self.base.join(&p.value)),
-            shown_path: raw.path.as_ref().map(|p| p.value.clone()),
+            shown_path: raw.shown_path.clone(),
             pin: raw.sha256.as_ref().map(|p| p.value.to_lowercase()),
             device: if device == "cuda" { "cuda:0".into() } else { device.into() },
             params,
@@ -377,7 +382,7 @@ impl Checker<'_> {
                 LabelSource::Truth
             }
             Some((other, at)) => {
-                let help = suggest(other, &["predictor", "truth"]);
+                let help = suggest(other, &LABEL_SOURCES);
                 self.sink.add(at, format!("`labels` in [direction] is \"{other}\""), help);
                 LabelSource::Predictor
             }
@@ -405,7 +410,7 @@ impl Checker<'_> {
                 None | Some(("normal", _)) => Along::Normal,
                 Some(("pattern", _)) => Along::Pattern,
                 Some((other, at)) => {
-                    let help = suggest(other, &["normal", "pattern"]);
+                    let help = suggest(other, &ALONG);
                     self.sink.add(at, format!("`along` in [direction] is \"{other}\""), help);
                     Along::Normal
                 }
@@ -499,7 +504,6 @@ impl Checker<'_> {
     }
 
     fn report(&self) -> ReportSpec {
-        const FORMATS: [&str; 3] = ["html", "csv", "gif"];
         let Some(formats) = &self.raw.formats else { return ReportSpec { html: true, csv: true, gif: true } };
         for f in formats {
             if !FORMATS.contains(&f.value.as_str()) {

@@ -4,16 +4,23 @@
 //! gives meaning: kinds are known, parameters decode, paths are resolved relative to the manifest; the result is a
 //! [`Study`], and only a study runs. Neither step touches the models; [`Study::load`] does.
 //!
+//! [`schema`] publishes what the parser knows, and [`Draft`] writes a first manifest.
+//!
 //! Every mistake is a [`Problem`]: file, line, what was found, what was expected, the nearest valid name. All
 //! mistakes of a step are answered together.
 
 mod check;
+mod draft;
+mod files;
+mod outline;
 mod problem;
 mod raw;
 mod read;
+pub mod schema;
 mod study;
 mod tree;
 
+pub use draft::{Draft, Found, Scaling, relative};
 pub use problem::{At, Located, ManifestError, Problem, Sources};
 pub use raw::{RawAudit, RawComponent, RawData, RawDirection, RawLabels, RawManifest, RawTrust};
 pub use study::{

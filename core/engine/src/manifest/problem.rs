@@ -40,6 +40,13 @@ impl Sources {
         &self.0[i].0
     }
 
+    /// The place of `piece` within the text at `at`; all of it where the piece is not there as such, because it is written
+    /// with escapes, for one.
+    pub(super) fn within(&self, at: At, piece: &str) -> At {
+        let found = self.0[at.source].1.get(at.start..at.end).and_then(|text| text.find(piece));
+        found.map_or(at, |i| At { start: at.start + i, end: at.start + i + piece.len(), ..at })
+    }
+
     /// `(line, column)` of a place, both from 1; the column counts characters.
     fn position(&self, at: At) -> (usize, usize) {
         let text = &self.0[at.source].1;

@@ -1,10 +1,10 @@
 //! The first step: keys and types.
 
+use super::outline::{EMPTY, Field, Outline};
 use super::problem::{At, Located, ManifestError, Problem, Sources};
 use super::read::{Sink, Table};
 use super::study::ClassRef;
 use super::tree::{self, Node, Value};
-use std::cell::RefCell;
 use std::path::Path;
 
 /// The manifest schema that this version reads.
@@ -80,8 +80,10 @@ pub struct RawComponent {
     pub at: At,
     /// `kind`.
     pub kind: Located<String>,
-    /// `path`.
+    /// `path`, in which variables have been replaced.
     pub path: Option<Located<String>>,
+    /// `path` as it stands.
+    pub shown_path: Option<String>,
     /// `sha256`.
     pub sha256: Option<Located<String>>,
     /// `device`.
@@ -174,10 +176,12 @@ impl RawManifest {
         let source = sources.add(name, text);
         let fail = |problems| ManifestError::new(name, problems);
         let mut root = tree::parse(&sources, source, text).map_err(fail)?;
-        for o in overrides {
-            lay_over(&mut sources, &mut root, o).map_err(|p| fail(vec![*p]))?;
+        let lay = |o: &String| lay_over(&mut sources, &mut root, o).err().map(|p| *p);
+        let wrong: Vec<Problem> = overrides.iter().filter_map(lay).collect();
+        if !wrong.is_empty() {
+            return Err(fail(wrong));
         }
-        let sink = Sink { sources: &sources, problems: RefCell::default() };
+        let sink = Sink::new(&sources);
         let read = read_root(&root, &sink);
         let problems = sink.problems.into_inner();
         match read {
@@ -187,11 +191,21 @@ impl RawManifest {
     }
 }
 
+/// The keys that [`RawManifest::parse`] knows.
+pub(super) fn outline() -> Vec<Field> {
+    let mut sources = Sources::default();
+    sources.add("schema", "");
+    let sink = Sink { outline: Some(Outline::default()), ..Sink::new(&sources) };
+    // Nothing can be built of it, every key being left out.
+    drop(read_root(&EMPTY, &sink));
+    sink.outline.map(Outline::finish).unwrap_or_default()
+}
+
 /// Lays `key.path=value` over the tree. The value is TOML; what is no TOML is taken as a string.
 fn lay_over(sources: &mut Sources, root: &mut Node, text: &str) -> Result<(), Box<Problem>> {
     let source = sources.add("--set", text);
     let at = At { source, start: 0, end: text.len() };
-    let Some((key, value)) = text.split_once('=') else {
+    let Some((key, value)) = split(text) else {
         return Err(Box::new(sources.problem(
             at,
             "an override without `=`",
@@ -204,8 +218,25 @@ fn lay_over(sources: &mut Sources, root: &mut Node, text: &str) -> Result<(), Bo
         Ok(Node { value: Value::Table(mut t), .. }) if t.len() == 1 => t.remove(0).1,
         _ => Node { at, value: Value::Str(value.trim().to_owned()) },
     };
-    let path: Vec<&str> = key.split('.').map(str::trim).collect();
-    root.set(&path, At { end: key.len(), ..at }, leaf).map_err(|e| Box::new(sources.problem(at, e, "")))
+    let at_key = At { end: key.trim_end().len(), ..at };
+    let problem = |e: String| Box::new(sources.problem(at_key, e, ""));
+    let path = tree::key_path(sources, source, key)
+        .ok_or_else(|| problem(format!("`{}` is no key, expected names with dots between", key.trim())))?;
+    root.set(&path, at_key, leaf).map_err(problem)
+}
+
+/// Parts an override at the first `=` that stands in no quoted name.
+fn split(text: &str) -> Option<(&str, &str)> {
+    let mut quote = None;
+    for (i, c) in text.char_indices() {
+        match (quote, c) {
+            (None, '=') => return Some((&text[..i], &text[i + 1..])),
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(q), c) if q == c => quote = None,
+            _ => {}
+        }
+    }
+    None
 }
 
 type Build = Box<dyn FnOnce(Sources) -> RawManifest>;
@@ -235,9 +266,9 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
     let direction = t.node("direction").map(|n| read_direction(n, sink));
     let trust = t.node("trust").map(|n| read_trust(n, sink));
     let explainers =
-        t.required("explainer", "name at least one: `[[explainer]]` with `kind = \"latent-shift\"`");
-    let explainers = explainers.and_then(|n| read_explainers(n, sink));
-    let plugins = t.node("plugins").map(|n| Table::new("[plugins]", n, sink).map(Table::free_strings));
+        t.sections("explainer", "name at least one: `[[explainer]]` with `kind = \"latent-shift\"`");
+    let explainers = explainers.and_then(|n| read_explainers(&n, sink));
+    let plugins = t.node("plugins").map(|n| Table::new("[plugins]", n, sink).map(Table::free_paths));
     let formats = t.node("report").map(|n| {
         let mut r = Table::new("[report]", n, sink)?;
         let formats = r.strings("formats");
@@ -277,9 +308,9 @@ fn flat<T>(x: Option<Option<T>>) -> Option<Option<T>> {
 
 fn read_data(what: &str, node: &Node, sink: &Sink<'_>) -> Option<RawData> {
     let mut t = Table::new(what, node, sink)?;
-    let images = t
-        .required_string("images", "a folder, a CSV with a `path` column, or a glob such as \"knees/*.png\"");
-    let (root, crop) = (t.string("root"), t.count("crop", 8));
+    let images =
+        t.required_path("images", "a folder, a CSV with a `path` column, or a glob such as \"knees/*.png\"");
+    let (root, crop) = (t.path("root"), t.count("crop", 8));
     let labels = t.node("labels").map(|n| {
         let mut l = Table::new(format!("`labels` in {what}"), n, sink)?;
         let from =
@@ -323,7 +354,8 @@ enum Own {
 
 fn component_of(section: &str, t: &mut Table<'_>, own: Own) -> Option<RawComponent> {
     let kind = t.required_string("kind", "a built-in kind, or \"plugin:NAME\" with NAME in [plugins]");
-    let (path, sha256, device) = (t.string("path"), t.string("sha256"), t.string("device"));
+    let (path, shown_path) = (t.path("path"), t.as_written("path"));
+    let (sha256, device) = (t.string("sha256"), t.string("device"));
     let params = t.node("params").cloned();
     let (input, output) = match own {
         Own::InputAndOutput => (t.node("input").cloned(), t.node("output").cloned()),
@@ -335,6 +367,7 @@ fn component_of(section: &str, t: &mut Table<'_>, own: Own) -> Option<RawCompone
         at: t.at(),
         kind: kind?,
         path,
+        shown_path,
         sha256,
         device,
         input,
@@ -406,6 +439,7 @@ fn read_trust(node: &Node, sink: &Sink<'_>) -> Option<RawTrust> {
         at,
         kind,
         path: None,
+        shown_path: None,
         sha256: None,
         device,
         input: None,
@@ -416,20 +450,10 @@ fn read_trust(node: &Node, sink: &Sink<'_>) -> Option<RawTrust> {
     Some(RawTrust { at, max_gap, max_error, retry })
 }
 
-fn read_explainers(node: &Node, sink: &Sink<'_>) -> Option<Vec<RawComponent>> {
-    match &node.value {
-        Value::Array(a) if !a.is_empty() => a
-            .iter()
-            .enumerate()
-            .map(|(i, n)| read_component(&format!("[[explainer]] {}", i + 1), n, sink, Own::Classes))
-            .collect(),
-        _ => {
-            sink.add(
-                node.at,
-                format!("`explainer` is {}, expected `[[explainer]]` sections", node.kind()),
-                "",
-            );
-            None
-        }
-    }
+fn read_explainers(nodes: &[&Node], sink: &Sink<'_>) -> Option<Vec<RawComponent>> {
+    // All of them, so that the mistakes of each are named.
+    let read =
+        |(i, n): (usize, &&Node)| read_component(&format!("[[explainer]] {}", i + 1), n, sink, Own::Classes);
+    let all: Vec<Option<RawComponent>> = nodes.iter().enumerate().map(read).collect();
+    all.into_iter().collect()
 }

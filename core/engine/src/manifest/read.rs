@@ -1,9 +1,11 @@
 //! Reading typed values out of a table: every key that is asked for is known, every other key is a mistake.
 
+use super::outline::{EMPTY, Outline, Shape};
 use super::problem::{At, Located, Problem, Sources};
 use super::study::ClassRef;
 use super::tree::{Key, Node, Value};
 use crate::nearest::suggest;
+use shiftlens_api::variables::expand_from_environment;
 use std::cell::RefCell;
 
 /// Where mistakes are gathered.
@@ -12,9 +14,16 @@ pub struct Sink<'a> {
     pub sources: &'a Sources,
     /// What was found so far.
     pub problems: RefCell<Vec<Problem>>,
+    /// Where the keys that are asked for are written down; then no manifest is read.
+    pub outline: Option<Outline>,
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
+    /// A sink for mistakes in `sources`.
+    pub fn new(sources: &'a Sources) -> Self {
+        Self { sources, problems: RefCell::default(), outline: None }
+    }
+
     /// Notes a mistake.
     pub fn add(&self, at: At, message: impl Into<String>, help: impl Into<String>) {
         self.problems.borrow_mut().push(self.sources.problem(at, message, help));
@@ -35,7 +44,10 @@ impl<'a> Table<'a> {
     pub fn new(what: impl Into<String>, node: &'a Node, sink: &'a Sink<'a>) -> Option<Self> {
         let what = what.into();
         match &node.value {
-            Value::Table(entries) => Some(Self { what, at: node.at, entries, asked: Vec::new(), sink }),
+            Value::Table(entries) => {
+                sink.outline.iter().for_each(Outline::open);
+                Some(Self { what, at: node.at, entries, asked: Vec::new(), sink })
+            }
             _ => {
                 sink.add(node.at, format!("{what} is {}, expected a table", node.kind()), "");
                 None
@@ -48,19 +60,46 @@ impl<'a> Table<'a> {
         self.at
     }
 
+    fn ask(&mut self, key: &'static str, shape: Shape, required: bool) -> Option<&'a Node> {
+        self.asked.push(key);
+        if let Some(outline) = &self.sink.outline {
+            let nested = matches!(shape, Shape::Any | Shape::Sections(_));
+            outline.ask(key, shape, required);
+            return nested.then_some(&EMPTY);
+        }
+        self.entries.iter().find(|(k, _)| k.name == key).map(|(_, v)| v)
+    }
+
+    fn ask_for(&mut self, key: &'static str, shape: Shape, help: &str) -> Option<&'a Node> {
+        let found = self.ask(key, shape, true);
+        if found.is_none() && self.sink.outline.is_none() {
+            self.sink.add(self.at, format!("{} lacks the key `{key}`", self.what), help);
+        }
+        found
+    }
+
     /// The value under `key`.
     pub fn node(&mut self, key: &'static str) -> Option<&'a Node> {
-        self.asked.push(key);
-        self.entries.iter().find(|(k, _)| k.name == key).map(|(_, v)| v)
+        self.ask(key, Shape::Any, false)
     }
 
     /// The value under `key`; its absence is a mistake, `help` says how to write it.
     pub fn required(&mut self, key: &'static str, help: &str) -> Option<&'a Node> {
-        let found = self.node(key);
-        if found.is_none() {
-            self.sink.add(self.at, format!("{} lacks the key `{key}`", self.what), help);
+        self.ask_for(key, Shape::Any, help)
+    }
+
+    /// The tables of the array under `key`, which must have one.
+    pub fn sections(&mut self, key: &'static str, help: &str) -> Option<Vec<&'a Node>> {
+        let node = self.ask_for(key, Shape::Sections(Vec::new()), help)?;
+        match &node.value {
+            _ if self.sink.outline.is_some() => Some(vec![node]),
+            Value::Array(a) if !a.is_empty() => Some(a.iter().collect()),
+            _ => {
+                let message = format!("`{key}` is {}, expected `[[{key}]]` sections", node.kind());
+                self.sink.add(node.at, message, "");
+                None
+            }
         }
-        found
     }
 
     fn typed<T>(
@@ -81,19 +120,50 @@ impl<'a> Table<'a> {
 
     /// An optional string.
     pub fn string(&mut self, key: &'static str) -> Option<Located<String>> {
-        let node = self.node(key);
+        let node = self.ask(key, Shape::Text, false);
         self.typed(key, node, "a string", as_string)
     }
 
     /// A required string.
     pub fn required_string(&mut self, key: &'static str, help: &str) -> Option<Located<String>> {
-        let node = self.required(key, help);
+        let node = self.ask_for(key, Shape::Text, help);
         self.typed(key, node, "a string", as_string)
+    }
+
+    /// An optional path, in which variables have been replaced (see [`shiftlens_api::variables`]).
+    pub fn path(&mut self, key: &'static str) -> Option<Located<String>> {
+        let node = self.ask(key, Shape::Path, false);
+        let found = self.typed(key, node, "a string", as_string);
+        self.expand(key, found)
+    }
+
+    /// A required path, see [`Table::path`].
+    pub fn required_path(&mut self, key: &'static str, help: &str) -> Option<Located<String>> {
+        let node = self.ask_for(key, Shape::Path, help);
+        let found = self.typed(key, node, "a string", as_string);
+        self.expand(key, found)
+    }
+
+    /// The string under `key` as it stands.
+    pub fn as_written(&self, key: &str) -> Option<String> {
+        self.entries.iter().find(|(k, _)| k.name == key).and_then(|(_, v)| as_string(&v.value))
+    }
+
+    fn expand(&self, key: &str, found: Option<Located<String>>) -> Option<Located<String>> {
+        let found = found?;
+        match expand_from_environment(&found.value) {
+            Ok(value) => Some(Located { value, at: found.at }),
+            Err(e) => {
+                let at = self.sink.sources.within(found.at, &e.written);
+                self.sink.add(at, format!("`{key}` in {}: {e}", self.what), &e.help);
+                None
+            }
+        }
     }
 
     /// An optional whole number of at least `min`.
     pub fn count(&mut self, key: &'static str, min: u64) -> Option<Located<u64>> {
-        let node = self.node(key);
+        let node = self.ask(key, Shape::Count(min), false);
         self.typed(key, node, &format!("a whole number of at least {min}"), |v| match v {
             Value::Int(i) => u64::try_from(*i).ok().filter(|i| *i >= min),
             _ => None,
@@ -102,7 +172,7 @@ impl<'a> Table<'a> {
 
     /// An optional number.
     pub fn number(&mut self, key: &'static str) -> Option<Located<f64>> {
-        let node = self.node(key);
+        let node = self.ask(key, Shape::Number, false);
         self.typed(key, node, "a number", |v| match v {
             Value::Int(i) => Some(*i as f64),
             Value::Float(f) => Some(*f),
@@ -112,7 +182,7 @@ impl<'a> Table<'a> {
 
     /// A switch, off where it is left out.
     pub fn flag(&mut self, key: &'static str) -> bool {
-        let node = self.node(key);
+        let node = self.ask(key, Shape::Flag, false);
         let read = |v: &Value| match v {
             Value::Bool(b) => Some(*b),
             _ => None,
@@ -122,7 +192,7 @@ impl<'a> Table<'a> {
 
     /// An optional array of strings (numbers are taken as their text, so that `[3, 4]` names folders too).
     pub fn strings(&mut self, key: &'static str) -> Option<Located<Vec<Located<String>>>> {
-        let node = self.node(key);
+        let node = self.ask(key, Shape::Texts, false);
         self.typed(key, node, "an array of strings", |v| match v {
             Value::Array(a) => a
                 .iter()
@@ -141,7 +211,7 @@ impl<'a> Table<'a> {
 
     /// An optional list of classes, by name or index; each entry that is neither, and an empty list, is a mistake.
     pub fn classes(&mut self, key: &'static str) -> Option<Vec<Located<ClassRef>>> {
-        let node = self.node(key)?;
+        let node = self.ask(key, Shape::Classes, false)?;
         let Value::Array(entries) = &node.value else {
             let message = format!("`{key}` in {} is {}, expected a list of classes", self.what, node.kind());
             self.sink.add(node.at, message, "write it as classes = [\"healthy\", 1]");
@@ -162,11 +232,13 @@ impl<'a> Table<'a> {
         Some(entries.iter().filter_map(read).collect())
     }
 
-    /// All keys with string values, for tables whose keys are free.
-    pub fn free_strings(self) -> Vec<(Located<String>, Located<String>)> {
+    /// All keys with string values, for tables whose keys are free; the values are paths, see [`Table::path`].
+    pub fn free_paths(self) -> Vec<(Located<String>, Located<String>)> {
+        self.sink.outline.iter().for_each(Outline::close_free);
         let mut out = Vec::new();
         for (k, v) in self.entries {
-            if let Some(s) = self.typed(&k.name, Some(v), "a string", as_string) {
+            let found = self.typed(&k.name, Some(v), "a string", as_string);
+            if let Some(s) = self.expand(&k.name, found) {
                 out.push((Located { value: k.name.clone(), at: k.at }, s));
             }
         }
@@ -175,6 +247,7 @@ impl<'a> Table<'a> {
 
     /// Ends the reading: every key that was not asked for is a mistake.
     pub fn finish(self) {
+        self.sink.outline.iter().for_each(Outline::close);
         for (k, _) in self.entries {
             if !self.asked.contains(&k.name.as_str()) {
                 let message = format!("unknown key `{}` in {}", k.name, self.what);

@@ -61,8 +61,10 @@ impl Study {
     /// The study's images (see [`crate::data::scan`]).
     ///
     /// # Errors
-    /// If there are none, at the place that names them.
+    /// If there are none, at the place that names them; every file of the study that is missing (see
+    /// [`Study::check_files`]), so that they are known together.
     pub fn items(&self) -> Result<Vec<crate::data::Item>, ManifestError> {
+        self.check_files()?;
         crate::data::scan(&self.data).map_err(|e| self.images_problem(&e))
     }
 
@@ -254,14 +256,21 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    /// The place that a component's complaint is about: the first key that it names in backquotes, else the kind.
+    /// The place that a component's complaint is about: the first key that it names in backquotes, else the first value,
+    /// else the kind.
     pub fn blame(&self, message: &str) -> At {
-        message
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .find_map(|word| self.nodes.iter().find_map(|n| n.find_key(word)))
-            .unwrap_or(self.kind)
+        let words = || message.split('`').skip(1).step_by(2);
+        let key = words().find_map(|word| self.nodes.iter().find_map(|n| n.find_key(word)));
+        // serde names a value of the wrong type, and not its key: in backquotes or, of strings, in quotes.
+        let value = || {
+            if !["invalid type: ", "invalid value: ", "unknown variant "].iter().any(|w| message.contains(w))
+            {
+                return None;
+            }
+            let named = words().next().or_else(|| message.split('"').nth(1))?;
+            self.nodes.iter().find_map(|n| n.find_value(named))
+        };
+        key.or_else(value).unwrap_or(self.kind)
     }
 }
 

@@ -265,6 +265,95 @@ fn overrides_are_checked_like_the_file() {
     assert!(message("direction").contains("without `=`"));
     assert!(message("explainer.7.kind=onnx").contains("no entry of this array"));
     assert!(message("name.first=x").contains("cannot be set inside a string"));
+    assert!(message("data..limit=1").contains("`data..limit` is no key"));
+    let two = open(GOOD, &["direction", "direction.sampels=5", "explainer.7.kind=onnx"]).unwrap_err();
+    assert_eq!(two.problems().len(), 2, "{two}");
+}
+
+#[test]
+fn overrides_reach_tables_and_arrays_that_are_not_there() {
+    let without =
+        "schema = 1\nname = \"a\"\n[data]\nimages = \"i\"\n[predictor]\nkind = \"onnx\"\npath = \"f\"\n";
+    let sets = [
+        "predictor.input.mean.0=0.5",
+        "predictor.input.mean.1=0.25",
+        "predictor.output={ classes = [\"a\", \"b\"] }",
+        "explainer.0.kind=latent-shift",
+        "explainer.0.params.layers=[0, 3]",
+        "explainer.0.params.layers.1=2",
+        "explainer.1.kind=\"plugin:my.plugin\"",
+        "plugins.\"my.plugin\"=a=b",
+        " generator . kind = stylegan2",
+        "generator.path=g",
+        "encoder={ kind = \"stylegan2-encoder\", path = \"e\" }",
+        "trust.max-gap=0.5",
+        "report.formats.0=csv",
+    ];
+    let s = open(without, &sets).unwrap();
+    assert_eq!(s.predictor.input.as_ref().unwrap()["mean"], serde_json::json!([0.5, 0.25]));
+    assert_eq!(s.predictor.output.as_ref().unwrap()["classes"], serde_json::json!(["a", "b"]));
+    assert_eq!(s.explainers[0].params["layers"], serde_json::json!([0, 2]));
+    let library = Kind::Plugin { name: "my.plugin".into(), library: "a=b".into() };
+    assert_eq!(s.explainers[1].kind, library);
+    assert_eq!(s.generator.as_ref().unwrap().path.as_deref(), Some(Path::new("studies/g")));
+    assert_eq!(s.trust.as_ref().unwrap().max_gap, Some(0.5));
+    assert!(s.report.csv && !s.report.html);
+    let gap = open(without, &["explainer.1.kind=latent-shift"]).unwrap_err().to_string();
+    assert!(gap.contains("`explainer` is a table, expected `[[explainer]]` sections"), "{gap}");
+    let far = open(GOOD, &["explainer.3.kind=latent-shift"]).unwrap_err().to_string();
+    assert!(far.contains("an index from 0 to 1, or 2 for one more"), "{far}");
+}
+
+#[test]
+fn variables_stand_in_every_path() {
+    // Cargo sets the one for every test, nobody the other.
+    let home = env!("CARGO_MANIFEST_DIR");
+    let text = GOOD
+        .replace(
+            "images = \"images\"",
+            "images = \"${CARGO_MANIFEST_DIR}/x.csv\"\nroot = \"${CARGO_MANIFEST_DIR}\"",
+        )
+        .replace("\"classifier.onnx\"", "\"${SHIFTLENS_NO_SUCH_VARIABLE:-models}/f.onnx\"")
+        .replace("\"shiftlens_gradcam\"", "\"${CARGO_MANIFEST_DIR}/lib.so\"");
+    let s = open(&text, &[]).unwrap();
+    assert_eq!(s.data.images, ImageSource::Csv(Path::new(home).join("x.csv")));
+    assert_eq!(s.data.root.as_deref(), Some(Path::new(home)));
+    assert_eq!(s.predictor.path.as_deref(), Some(Path::new("studies/models/f.onnx")));
+    // Reports and fingerprints take it as it is written: they are the same wherever the files lie.
+    assert_eq!(s.predictor.shown_path.as_deref(), Some("${SHIFTLENS_NO_SUCH_VARIABLE:-models}/f.onnx"));
+    assert!(matches!(&s.explainers[1].kind, Kind::Plugin { library, .. } if library.starts_with(home)));
+    // A name is no path.
+    assert_eq!(open(&GOOD.replace("knee osteo", "${A}"), &[]).unwrap().name, "${A}arthritis");
+
+    let both = GOOD
+        .replace("\"images\"", "\"${SHIFTLENS_NO_SUCH_VARIABLE}/images\"")
+        .replace("\"encoder.safetensors\"", "\"a/${SHIFTLENS_NO_SUCH_VARIABLE\"");
+    let e = open(&both, &[]).unwrap_err();
+    assert_eq!(e.problems().len(), 2, "{e}");
+    let message = e.to_string();
+    assert!(message.contains("study.toml:5:11: `images` in [data]: the environment variable"), "{message}");
+    assert!(message.contains("study.toml:18:11: `path` in [encoder]: `${` without `}`"), "{message}");
+    let message = open(GOOD, &["predictor.path=${SHIFTLENS_NO_SUCH_VARIABLE}"]).unwrap_err().to_string();
+    assert!(message.contains("--set:1:16: `path` in [predictor]: the environment variable"), "{message}");
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_pointed_at() {
+    for (from, to, expected) in [
+        ("layout = \"nchw\"", "layout = \"nhcw\"", "study.toml:11:20: [predictor]: unknown variant `nhcw`"),
+        ("size = [128, 128]", "size = 64", "study.toml:11:35: [predictor]: invalid type: integer `64`"),
+        ("channels = 1", "channels = \"one\"", "study.toml:11:58: [predictor]: invalid type: string \"one\""),
+        ("mean = [0.5]", "mean = [0.5, true]", "study.toml:11:74: [predictor]: invalid type: boolean `true`"),
+        (
+            "size = [128, 128]",
+            "size = [128, 0.5]",
+            "study.toml:11:41: [predictor]: invalid type: floating point `0.5`",
+        ),
+    ] {
+        let message = mistake(from, to);
+        assert!(message.contains(expected), "for {to}:\n{message}\nexpected {expected}");
+    }
+    assert!(mistake("layout = \"nchw\"", "layout = \"nhcw\"").contains("did you mean `nchw`?"));
 }
 
 #[test]

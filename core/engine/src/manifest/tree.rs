@@ -73,11 +73,31 @@ impl Node {
         }
     }
 
-    /// Sets `path` (keys, or indices into arrays) to `leaf`, making tables on the way; `key` is where `path` stands.
+    /// The place of the first value that is written as `text`, at any depth.
+    pub fn find_value(&self, text: &str) -> Option<At> {
+        let is = match &self.value {
+            Value::Table(t) => return t.iter().find_map(|(_, v)| v.find_value(text)),
+            Value::Array(a) => return a.iter().find_map(|v| v.find_value(text)),
+            Value::Str(s) | Value::Date(s) => s == text,
+            Value::Int(i) => i.to_string() == text,
+            // As serde writes it.
+            Value::Float(f) => f.to_string() == text || format!("{f:?}") == text,
+            Value::Bool(b) => b.to_string() == text,
+        };
+        is.then_some(self.at)
+    }
+
+    /// Sets `path` (keys, or indices into arrays) to `leaf`; `key` is where `path` stands. Tables are made on the way, and
+    /// the index behind an array's last appends to it; one that is not there begins with the index 0.
     ///
     /// # Errors
     /// What is in the way.
-    pub fn set(&mut self, path: &[&str], key: At, leaf: Node) -> Result<(), String> {
+    pub fn set(&mut self, path: &[String], key: At, leaf: Node) -> Result<(), String> {
+        // A place that nothing stands in yet.
+        let new = |rest: &[String]| match rest.first() {
+            Some(next) if next == "0" => Node { at: key, value: Value::Array(Vec::new()) },
+            _ => Node { at: key, value: Value::Table(Vec::new()) },
+        };
         let Some((first, rest)) = path.split_first() else {
             *self = leaf;
             return Ok(());
@@ -86,8 +106,7 @@ impl Node {
         match &mut self.value {
             Value::Table(t) => {
                 let i = t.iter().position(|(k, _)| k.name == *first).unwrap_or_else(|| {
-                    let empty = Node { at: key, value: Value::Table(Vec::new()) };
-                    t.push((Key { name: (*first).to_owned(), at: key }, empty));
+                    t.push((Key { name: first.clone(), at: key }, new(rest)));
                     t.len() - 1
                 });
                 if rest.is_empty() {
@@ -97,17 +116,33 @@ impl Node {
             }
             Value::Array(a) => {
                 let n = a.len();
-                match first.parse::<usize>().ok().and_then(|i| a.get_mut(i)) {
-                    Some(node) => node.set(rest, key, leaf),
-                    None => Err(format!(
-                        "`{first}` is no entry of this array: expected an index from 0 to {}",
-                        n.max(1) - 1
-                    )),
+                let index = first.parse::<usize>().ok().filter(|i| *i <= n).ok_or_else(|| match n {
+                    0 => format!("`{first}` is no entry of this array, which is empty: 0 makes the first"),
+                    _ => format!(
+                        "`{first}` is no entry of this array: expected an index from 0 to {}, or {n} for one more",
+                        n - 1
+                    ),
+                })?;
+                if index == n {
+                    a.push(new(rest));
                 }
+                a[index].set(rest, key, leaf)
             }
             _ => Err(format!("`{first}` cannot be set inside {kind}")),
         }
     }
+}
+
+/// The names of a key such as `explainer.0.params."my key"`; `None` if it is none.
+pub fn key_path(sources: &Sources, source: usize, key: &str) -> Option<Vec<String>> {
+    let mut node = parse(sources, source, &format!("{key}=0")).ok()?;
+    let mut path = Vec::new();
+    while let Value::Table(mut t) = node.value {
+        let (key, value) = t.pop().filter(|_| t.is_empty())?;
+        path.push(key.name);
+        node = value;
+    }
+    Some(path)
 }
 
 fn convert(value: DeValue<'_>, at: At) -> Result<Value, String> {

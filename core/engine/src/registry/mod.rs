@@ -8,21 +8,26 @@ mod load;
 mod onnx;
 mod plugins;
 mod refine;
+mod schema;
 mod stylegan2;
 
 pub(crate) use load::hex;
 pub use load::{Components, Drawing, LatentParts, hash_file};
 pub use onnx::{
-    Dim, GradientGraph, GradientRequest, Scalar, Seed, differentiate, layers, predictor_features, show_dims,
+    Activation, Classifier, Declared, Dim, GradientGraph, GradientRequest, InputSpec, Layout, Scalar, Seed,
+    differentiate, layers, predictor_features, show_dims,
 };
 pub use refine::Refine;
+pub use schema::Section;
+pub(crate) use schema::class as class_schema;
 
 use crate::direction::{
     Logistic, LogisticParams, MeanDifference, MeanDifferenceParams, Principal, PrincipalParams, Ridge,
     RidgeParams, Sefa, SefaParams, Svm, SvmParams,
 };
-use crate::latent_shift::{LatentShift, LatentShiftParams};
+use crate::latent_shift::{self, LatentShift, LatentShiftParams};
 use crate::manifest::ComponentSpec;
+use schemars::SchemaGenerator;
 use serde::de::DeserializeOwned;
 use shiftlens_api::{DirectionFinder, Encoder, Error, Explainer, Generator, Predictor, Result};
 
@@ -63,6 +68,8 @@ pub struct Entry<T: ?Sized> {
     pub path: bool,
     /// True if it takes `device`.
     pub device: bool,
+    /// What its section may hold.
+    pub section: fn(&mut SchemaGenerator) -> Section,
     /// Checks the section without opening a file.
     pub check: fn(&ComponentSpec) -> Result<()>,
     /// Makes the component.
@@ -78,18 +85,33 @@ pub struct Rules {
     pub path: bool,
     /// True if it takes `device`.
     pub device: bool,
+    /// What its section may hold.
+    pub section: fn(&mut SchemaGenerator) -> Section,
     /// Checks the section.
     pub check: fn(&ComponentSpec) -> Result<()>,
 }
 
 /// The rules of a table's kinds.
 pub fn rules<T: ?Sized>(table: &[Entry<T>]) -> Vec<Rules> {
-    table.iter().map(|e| Rules { kind: e.kind, path: e.path, device: e.device, check: e.check }).collect()
+    let rules = |e: &Entry<T>| Rules {
+        kind: e.kind,
+        path: e.path,
+        device: e.device,
+        section: e.section,
+        check: e.check,
+    };
+    table.iter().map(rules).collect()
 }
 
 /// Kinds of `[predictor]`.
-pub static PREDICTORS: &[Entry<dyn Predictor>] =
-    &[Entry { kind: "onnx", path: true, device: false, check: onnx::check_predictor, make: onnx::predictor }];
+pub static PREDICTORS: &[Entry<dyn Predictor>] = &[Entry {
+    kind: "onnx",
+    path: true,
+    device: false,
+    section: onnx::predictor_section,
+    check: onnx::check_predictor,
+    make: onnx::predictor,
+}];
 
 /// Kinds of `[generator]`.
 pub static GENERATORS: &[Entry<dyn Generator>] = &[
@@ -97,10 +119,18 @@ pub static GENERATORS: &[Entry<dyn Generator>] = &[
         kind: STYLEGAN2,
         path: true,
         device: true,
+        section: stylegan2::generator_section,
         check: stylegan2::check_generator,
         make: stylegan2::generator,
     },
-    Entry { kind: "onnx", path: true, device: false, check: onnx::check_generator, make: onnx::generator },
+    Entry {
+        kind: "onnx",
+        path: true,
+        device: false,
+        section: onnx::generator_section,
+        check: onnx::check_generator,
+        make: onnx::generator,
+    },
 ];
 
 /// Kinds of `[encoder]`.
@@ -109,6 +139,7 @@ pub static ENCODERS: &[Entry<dyn Encoder>] = &[
         kind: "stylegan2-encoder",
         path: true,
         device: true,
+        section: stylegan2::encoder_section,
         check: stylegan2::check_encoder,
         make: stylegan2::encoder,
     },
@@ -117,19 +148,28 @@ pub static ENCODERS: &[Entry<dyn Encoder>] = &[
         kind: PROJECTION,
         path: true,
         device: true,
+        section: refine::section,
         check: refine::check_projection,
         make: stylegan2::projection,
     },
-    Entry { kind: "onnx", path: true, device: false, check: onnx::check_encoder, make: onnx::encoder },
+    Entry {
+        kind: "onnx",
+        path: true,
+        device: false,
+        section: onnx::encoder_section,
+        check: onnx::check_encoder,
+        make: onnx::encoder,
+    },
 ];
 
 /// A kind of `[direction]` that needs nothing but its parameters.
 macro_rules! direction {
-    ($kind:expr, $finder:ident, $read:expr) => {
+    ($kind:expr, $finder:ident, $params:ty, $read:expr) => {
         Entry {
             kind: $kind,
             path: false,
             device: false,
+            section: schema::params::<$params>,
             check: |spec| $read(&spec.params).map(|_| ()),
             make: |spec, _| made(Box::new($finder::new($read(&spec.params)?)), "built in"),
         }
@@ -142,18 +182,20 @@ pub static DIRECTIONS: &[Entry<dyn DirectionFinder>] = &[
         kind: LOGISTIC,
         path: false,
         device: false,
+        section: schema::params::<LogisticParams>,
         check: |spec| LogisticParams::from_json(&spec.params).map(|_| ()),
         make: |spec, _| made(Box::new(Logistic::new(LogisticParams::from_json(&spec.params)?)), "linfa"),
     },
-    direction!("svm", Svm, SvmParams::from_json),
-    direction!("ridge", Ridge, RidgeParams::from_json),
-    direction!("mean-difference", MeanDifference, MeanDifferenceParams::from_json),
-    direction!("pca", Principal, decode::<PrincipalParams>),
+    direction!("svm", Svm, SvmParams, SvmParams::from_json),
+    direction!("ridge", Ridge, RidgeParams, RidgeParams::from_json),
+    direction!("mean-difference", MeanDifference, MeanDifferenceParams, MeanDifferenceParams::from_json),
+    direction!("pca", Principal, PrincipalParams, decode::<PrincipalParams>),
     Entry {
         kind: SEFA,
         // The manifest's check hands it the generator's.
         path: false,
         device: false,
+        section: schema::params::<SefaParams>,
         check: |spec| SefaParams::from_json(&spec.params).map(|_| ()),
         make: |spec, _| {
             let path = spec.path.as_ref().ok_or_else(|| Error::invalid("`sefa` has no generator"))?;
@@ -167,6 +209,7 @@ pub static REFINERS: &[Entry<dyn Refine>] = &[Entry {
     kind: PROJECTION,
     path: false,
     device: true,
+    section: refine::section,
     check: refine::check_projection,
     make: refine::projection,
 }];
@@ -176,6 +219,7 @@ pub static EXPLAINERS: &[Entry<dyn Explainer>] = &[Entry {
     kind: LATENT_SHIFT,
     path: false,
     device: false,
+    section: schema::params::<latent_shift::Keys>,
     check: |spec| LatentShiftParams::from_json(&spec.params, 0.5).map(|_| ()),
     make: |spec, ambient| {
         let params = LatentShiftParams::from_json(&spec.params, ambient.threshold)?;

@@ -3,16 +3,19 @@
 //! A section's `path` and `sha256`, its `input` and `output`, and the keys of its `params` together are the
 //! configuration that `shiftlens-onnx` documents.
 
+use super::schema::{Section, beside, class};
 use super::{Ambient, Made};
 use crate::manifest::{ComponentSpec, Kind};
+use schemars::SchemaGenerator;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use shiftlens_api::{Encoder, Error, Generator, Predictor, Result};
 pub use shiftlens_onnx::gradient::{GradientGraph, Request as GradientRequest, Scalar, Seed};
 use shiftlens_onnx::graph::Model;
 pub use shiftlens_onnx::graph::{Dim, show_dims};
+pub use shiftlens_onnx::{Activation, Declared, InputSpec, Layout};
 use shiftlens_onnx::{
-    EncoderConfig, FeaturesConfig, GeneratorConfig, OnnxEncoder, OnnxGenerator, OnnxPredictor,
+    EncoderConfig, FeaturesConfig, GeneratorConfig, OnnxEncoder, OnnxGenerator, OnnxPredictor, OutputSpec,
     PredictorConfig, backend_name, backend_notes,
 };
 use std::path::Path;
@@ -67,6 +70,21 @@ fn backend() -> Result<(String, Vec<String>)> {
     Ok((backend_name()?.to_owned(), backend_notes()?.to_vec()))
 }
 
+pub(super) fn predictor_section(generator: &mut SchemaGenerator) -> Section {
+    let mut section = beside::<PredictorConfig>(generator);
+    // The engine takes an index too.
+    if let Some(Value::Object(keys)) =
+        generator.definitions_mut().get_mut("OutputSpec").and_then(|o| o.get_mut("properties"))
+    {
+        let mut target = class();
+        target
+            .insert("description".into(), "The class to explain, by its name or by its index from 0.".into());
+        keys.insert("target".into(), target.to_value());
+    }
+    section.params.insert("description".into(), "Parameters of an ONNX predictor.".into());
+    section
+}
+
 pub(super) fn check_predictor(spec: &ComponentSpec) -> Result<()> {
     predictor_config(spec).map(|_| ())
 }
@@ -80,6 +98,12 @@ pub(super) fn predictor(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Pre
     Ok(Made { component: Box::new(p), backend, remarks })
 }
 
+pub(super) fn generator_section(generator: &mut SchemaGenerator) -> Section {
+    let mut section = beside::<GeneratorConfig>(generator);
+    section.params.insert("description".into(), "Parameters of an ONNX generator.".into());
+    section
+}
+
 pub(super) fn check_generator(spec: &ComponentSpec) -> Result<()> {
     config::<GeneratorConfig>(spec).map(|_| ())
 }
@@ -88,6 +112,12 @@ pub(super) fn generator(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Gen
     let g = OnnxGenerator::load(&config(spec)?)?;
     let (backend, remarks) = backend()?;
     Ok(Made { component: Box::new(g), backend, remarks })
+}
+
+pub(super) fn encoder_section(generator: &mut SchemaGenerator) -> Section {
+    let mut section = beside::<EncoderConfig>(generator);
+    section.params.insert("description".into(), "Parameters of an ONNX encoder.".into());
+    section
 }
 
 pub(super) fn check_encoder(spec: &ComponentSpec) -> Result<()> {
@@ -112,6 +142,76 @@ pub fn layers(path: &Path, size: Option<[usize; 2]>) -> Result<Vec<shiftlens_api
         Some(g) => g.layers(),
         None => Err(Error::Unsupported(format!("{}: this graph offers no layers", path.display()))),
     }
+}
+
+/// A classifier in an ONNX file with all questions about it settled, seen to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classifier {
+    /// What the file says itself.
+    pub declared: Declared,
+    /// Axis order of its input.
+    pub layout: Layout,
+    /// `(H, W)` of its input.
+    pub size: (usize, usize),
+    /// Channels of its input.
+    pub channels: usize,
+    /// The batch that it is fixed to.
+    pub batch: Option<usize>,
+    /// Name of the output that holds the scores.
+    pub output: String,
+    /// Scores that it answers.
+    pub columns: usize,
+    /// What must be applied to them.
+    pub activation: Activation,
+    /// The operator that turns logits into probabilities at its end, where it has one.
+    pub ending: Option<String>,
+    /// The layer that Grad-CAM looks at where none is named; or why there are no gradients.
+    pub layer: std::result::Result<String, String>,
+}
+
+impl Classifier {
+    /// Reads the classifier at `path` and runs it once forward and, if that can be, once back; `input` and `output`, a name,
+    /// say what the file leaves open.
+    ///
+    /// # Errors
+    /// As [`OnnxPredictor::load`].
+    pub fn read(path: &Path, input: &InputSpec, output: Option<&str>) -> Result<Self> {
+        let declared = Declared::read(path, input.layout)?;
+        let output = OutputSpec { name: output.map(str::to_owned), ..OutputSpec::default() };
+        let config =
+            PredictorConfig { path: path.to_owned(), input: input.clone(), output, ..Default::default() };
+        let mut p = OnnxPredictor::load(&config)?;
+        let layer = default_layer(&mut p).map_err(|e| e.to_string());
+        let (input, head) = (p.input(), p.head());
+        Ok(Self {
+            declared,
+            layout: input.layout,
+            size: input.size,
+            channels: input.channels,
+            batch: input.batch,
+            output: head.output.clone(),
+            columns: head.columns,
+            activation: head.activation,
+            ending: head.ending.as_ref().map(|e| e.operator.clone()),
+            layer,
+        })
+    }
+}
+
+/// The layer whose gradients are looked at where none is named, seen to have some.
+fn default_layer(p: &mut OnnxPredictor) -> Result<String> {
+    let grey = p.input().grey()?;
+    let no_layer = || Error::Unsupported("it has no layer with more than one pixel".into());
+    let g = p.gradients().ok_or_else(no_layer)?;
+    let layer = g.layers()?.into_iter().find(|l| l.default).ok_or_else(no_layer)?.name;
+    let request = shiftlens_api::GradientRequest {
+        layers: vec![layer.clone()],
+        layer_gradients: true,
+        classes: vec![0],
+        ..Default::default()
+    };
+    g.gradients(&grey, &request)?;
+    Ok(layer)
 }
 
 /// Differentiates the ONNX model at `path` graph to graph (see [`GradientGraph`]).

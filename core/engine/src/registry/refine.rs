@@ -1,9 +1,11 @@
 //! What looks for a better code of an image whose reconstruction is not to be trusted.
 
 use super::plugins::FromPlugin;
+use super::schema::{self, Section};
 use super::{Ambient, Made, decode};
 use crate::manifest::ComponentSpec;
 use crate::plugin::PluginLibrary;
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::Value;
 use shiftlens_api::{Error, Images, LatentCodes, Monitor, Result};
@@ -36,7 +38,7 @@ impl Refine for Projection {
 }
 
 /// `features` of a projection: the distance of the study's own predictor's features in its loss.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Features {
     /// Names of tensors; without any the layer before the scores.
@@ -46,6 +48,7 @@ pub(super) struct Features {
     #[serde(default)]
     layer_weights: Vec<f64>,
     /// The weight of the distance in the loss.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     weight: f64,
 }
 
@@ -62,6 +65,20 @@ pub(super) fn parameters(spec: &ComponentSpec) -> Result<(ProjectionParams, Opti
     let params: ProjectionParams = decode(&Value::Object(all))?;
     params.check()?;
     Ok((params, features))
+}
+
+/// What the section of a projection may hold: the parameters of both.
+pub(super) fn section(generator: &mut SchemaGenerator) -> Section {
+    let mut features = generator.subschema_for::<Features>();
+    let text = "Also the distance of the predictor's own features, so that the predictor sees the same in both images.";
+    features.insert("description".into(), text.into());
+    let section = schema::params::<ProjectionParams>(generator);
+    // The definition is shared by all sections that are projections, and each puts the same there.
+    let definition = generator.definitions_mut().get_mut("ProjectionParams");
+    if let Some(Value::Object(keys)) = definition.and_then(|d| d.get_mut("properties")) {
+        keys.insert("features".into(), features.to_value());
+    }
+    section
 }
 
 pub(super) fn check_projection(spec: &ComponentSpec) -> Result<()> {

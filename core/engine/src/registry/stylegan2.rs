@@ -1,7 +1,9 @@
 //! The built-in StyleGAN2 generator and encoder.
 
+use super::schema::{self, Section};
 use super::{Ambient, Made, decode, refine};
 use crate::manifest::ComponentSpec;
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Deserialize;
 use shiftlens_api::{Encoder, Error, Generator, GeneratorInfo, Result};
 use shiftlens_stylegan2::{
@@ -10,14 +12,18 @@ use shiftlens_stylegan2::{
 use std::path::Path;
 
 /// `params` of `kind = "stylegan2"`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "StyleGan2Params")]
 struct GeneratorParams {
     /// Truncation ψ of sampled codes: 1 samples as in training, less stays nearer to the mean.
     #[serde(default = "one")]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 2))]
     truncation: f32,
     /// Index of the class to sample, of a class-conditional network; without it classes are drawn evenly.
+    #[schemars(range(min = 0))]
     class: Option<i64>,
+    /// Precision of the products of convolutions on a GPU.
     #[serde(default)]
     precision: Precision,
 }
@@ -26,9 +32,12 @@ fn one() -> f32 {
     1.0
 }
 
-#[derive(Debug, Deserialize)]
+/// `params` of `kind = "stylegan2-encoder"`.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "StyleGan2EncoderParams")]
 struct EncoderParams {
+    /// Precision of the products of convolutions on a GPU.
     #[serde(default)]
     precision: Precision,
 }
@@ -58,6 +67,10 @@ fn path(spec: &ComponentSpec) -> Result<&Path> {
     spec.path.as_deref().ok_or_else(|| Error::invalid("`path` is missing: name the .safetensors file"))
 }
 
+pub(super) fn generator_section(generator: &mut SchemaGenerator) -> Section {
+    schema::params::<GeneratorParams>(generator)
+}
+
 pub(super) fn check_generator(spec: &ComponentSpec) -> Result<()> {
     generator_options(spec).map(|_| ())
 }
@@ -74,6 +87,10 @@ pub(super) fn generator(spec: &ComponentSpec, _: Ambient) -> Result<Made<dyn Gen
         )));
     }
     Ok(Made { component: Box::new(g), backend, remarks: Vec::new() })
+}
+
+pub(super) fn encoder_section(generator: &mut SchemaGenerator) -> Section {
+    schema::params::<EncoderParams>(generator)
 }
 
 pub(super) fn check_encoder(spec: &ComponentSpec) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Sizes of the networks.
 
 use candle_core::{Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Feature maps at a resolution: `min(base / resolution, max)`.
@@ -26,7 +27,7 @@ fn check_resolution(resolution: usize) -> Result<()> {
 }
 
 /// How the blocks of a network are joined (Karras et al. 2020, section 4.1 and figure 7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Architecture {
     /// One chain of convolutions; the image is made after, or read before, the largest resolution only.
@@ -66,7 +67,7 @@ impl Architecture {
 }
 
 /// What the block of 4x4 begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SynthesisInput {
     /// A learned constant (Karras et al. 2019, section 2).
@@ -127,7 +128,7 @@ fn check_clamp(clamp: Option<f32>) -> Result<()> {
 }
 
 /// Sizes of a generator.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct GeneratorConfig {
     /// Side of the images in pixels, a power of two.
@@ -140,21 +141,23 @@ pub struct GeneratorConfig {
     pub w_dim: usize,
     /// Layers of the mapping network.
     pub mapping_layers: usize,
-    /// Feature maps at resolution r are `channel-base / r`,
+    /// Feature maps at resolution r are `channel-base / r`, but no more than `channel-max`.
     pub channel_base: usize,
-    /// but no more than this.
+    /// Most feature maps at any resolution.
     pub channel_max: usize,
     /// Largest magnitude of activations, for networks trained in half precision.
     #[serde(default)]
     pub conv_clamp: Option<f32>,
     /// How the blocks are joined.
     #[serde(default = "Architecture::skip", skip_serializing_if = "Architecture::is_skip")]
+    #[schemars(extend("default" = Architecture::skip()))]
     pub architecture: Architecture,
     /// What the first block begins with.
     #[serde(default, skip_serializing_if = "SynthesisInput::is_constant")]
     pub input: SynthesisInput,
     /// Classes that images are conditioned on; 0 for none.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(extend("default" = 0))]
     pub label_dim: usize,
 }
 
@@ -203,16 +206,16 @@ impl GeneratorConfig {
 }
 
 /// Sizes of a discriminator.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DiscriminatorConfig {
     /// Side of the images in pixels, a power of two.
     pub resolution: usize,
     /// Channels of the images.
     pub channels: usize,
-    /// Feature maps at resolution r are `channel-base / r`,
+    /// Feature maps at resolution r are `channel-base / r`, but no more than `channel-max`.
     pub channel_base: usize,
-    /// but no more than this.
+    /// Most feature maps at any resolution.
     pub channel_max: usize,
     /// Images per group of the minibatch standard deviation.
     pub mbstd_group: usize,
@@ -223,15 +226,18 @@ pub struct DiscriminatorConfig {
     pub conv_clamp: Option<f32>,
     /// How the blocks are joined.
     #[serde(default = "Architecture::resnet", skip_serializing_if = "Architecture::is_resnet")]
+    #[schemars(extend("default" = Architecture::resnet()))]
     pub architecture: Architecture,
     /// Classes that images are judged against; 0 for none.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(extend("default" = 0))]
     pub label_dim: usize,
     /// Size of the space in which a class and an image are compared; by default the feature maps at 4x4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmap_dim: Option<usize>,
     /// Layers of the mapping network of labels.
     #[serde(default = "mapping_layers", skip_serializing_if = "is_usual")]
+    #[schemars(extend("default" = MAPPING_LAYERS))]
     pub mapping_layers: usize,
 }
 
@@ -281,7 +287,7 @@ impl DiscriminatorConfig {
 }
 
 /// The space of codes that an encoder answers in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Space {
     /// W: one code for all style inputs.
     #[default]
@@ -311,7 +317,7 @@ fn is_false(b: &bool) -> bool {
 }
 
 /// Sizes of an encoder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct EncoderConfig {
     /// Side of the images in pixels, a power of two.
@@ -320,18 +326,21 @@ pub struct EncoderConfig {
     pub channels: usize,
     /// D, size of w.
     pub w_dim: usize,
-    /// Feature maps at resolution r are `channel-base / r`,
+    /// Feature maps at resolution r are `channel-base / r`, but no more than `channel-max`.
     pub channel_base: usize,
-    /// but no more than this.
+    /// Most feature maps at any resolution.
     pub channel_max: usize,
     /// Where the codes live, `w` or `w+`.
     #[serde(default, skip_serializing_if = "Space::is_w")]
+    #[schemars(extend("default" = Space::default()))]
     pub space: Space,
     /// Residual blocks that keep the size, at each resolution below the images'.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(extend("default" = 0))]
     pub blocks: usize,
     /// The head also reads the mean over all places of every resolution's features.
     #[serde(default, skip_serializing_if = "is_false")]
+    #[schemars(extend("default" = false))]
     pub context: bool,
     /// Units of the head's hidden layer; by default the feature maps at 4x4.
     #[serde(default, skip_serializing_if = "Option::is_none")]

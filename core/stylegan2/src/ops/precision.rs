@@ -1,6 +1,7 @@
 //! In which precision the products of convolutions are computed on a GPU.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::fmt;
@@ -50,6 +51,20 @@ impl Precision {
             );
         }
         Ok(())
+    }
+}
+
+impl JsonSchema for Precision {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Precision".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "enum": Self::ALL.map(Self::name),
+            "description": "Precision of convolutions on a GPU; the CPU computes in f32 only.",
+        })
     }
 }
 

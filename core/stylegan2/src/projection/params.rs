@@ -1,11 +1,12 @@
 //! What a projection can be told.
 
 use crate::net::Space;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shiftlens_api::{Error, Result};
 
 /// What the generator's noise inputs are during the descent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoiseInputs {
     /// The pictures stored with the network, with which codes are drawn afterwards too: the error that falls is that of
@@ -19,7 +20,7 @@ pub enum NoiseInputs {
 }
 
 /// How codes are searched (Karras et al. 2020, arXiv 1912.04958, section 5 and appendix D).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ProjectionParams {
     /// Where the codes live, `w` or `w+`.

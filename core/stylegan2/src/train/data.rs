@@ -4,6 +4,7 @@ use super::manifest::resolve;
 use crate::rng::Rng;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use shiftlens_api::resize::{self, Filter};
@@ -11,7 +12,7 @@ use shiftlens_api::{Error, Images, Result};
 use std::path::{Path, PathBuf};
 
 /// Where the images are.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DataSection {
     /// Folders, searched recursively for PNG and JPEG files, and CSV files with a column `path`. Relative to the manifest.

@@ -1,11 +1,12 @@
 //! Which transformations a training uses, and how strong they are.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 /// Groups of transformations as the paper names their combinations (Karras et al. 2020, section 3.1, figure 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
     /// Pixel blitting.
@@ -66,11 +67,15 @@ macro_rules! transformations {
             pub strength: Strength,
         }
 
-        #[derive(Deserialize)]
+        /// Multipliers of the probability of each transformation.
+        #[derive(Deserialize, JsonSchema)]
         #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+        #[schemars(rename = "Transformations")]
         struct Table {
+            /// The group whose transformations are 1 where they are not named; without it they are 0.
             preset: Option<Preset>,
-            $($name: Option<f64>,)*
+            $($(#[$doc])* $name: Option<f64>,)*
+            /// How far each goes.
             #[serde(default)]
             strength: Strength,
         }
@@ -137,7 +142,7 @@ transformations! {
 }
 
 /// How far transformations go. All numbers default to the paper's (appendix B, figure 11).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Strength {
     /// Longest shift by whole pixels, in sides of the image: 1/8.
@@ -214,6 +219,19 @@ impl Pipeline {
             Some((name, v, most)) => Err(format!("{name}: expected a number from 0 to {most}, found {v}")),
             None => Ok(()),
         }
+    }
+}
+
+impl JsonSchema for Pipeline {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Pipeline".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "The name of a group of transformations, or a table of them.",
+            "anyOf": [generator.subschema_for::<Preset>(), generator.subschema_for::<Table>()],
+        })
     }
 }
 

@@ -4,12 +4,13 @@ use super::super::manifest::{check, cpu, read, resolve};
 use super::super::{DataSection, FeatureSection, OutputSection};
 use crate::net::{EncoderConfig, Space};
 use crate::ops::Precision;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shiftlens_api::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// How to train an encoder. Weights are those of the loss's parts, see [`super::train_encoder`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct EncoderTraining {
     /// Seed of everything random.
@@ -56,7 +57,7 @@ fn half() -> f64 {
 }
 
 /// A loss on the features of a network in an ONNX file: the predictor itself, or any other.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct FeatureLoss {
     /// The ONNX file, relative to the manifest.
@@ -73,7 +74,7 @@ pub struct FeatureLoss {
     /// The network sees images so many times as large.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upsample: Option<usize>,
-    /// λ_k of each layer in the distance (see [`crate::perceptual`]); without any, 1.
+    /// Weight λ_k of each layer in the distance (see [`crate::perceptual`]); without any, 1.
     #[serde(default)]
     pub layer_weights: Vec<f64>,
     /// Weight of the distance of G(E(x)) to x on synthetic images.
@@ -98,12 +99,12 @@ impl FeatureLoss {
 }
 
 /// A loss on the outputs of the blocks of the discriminator that a generator was trained with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DiscriminatorLoss {
     /// The checkpoint of the generator's training, relative to the manifest.
     pub path: PathBuf,
-    /// λ_k of each block from the largest resolution down; without any, 1.
+    /// Weight λ_k of each block from the largest resolution down; without any, 1.
     #[serde(default)]
     pub layer_weights: Vec<f64>,
     /// Weight of the distance of G(E(x)) to x on synthetic images.
@@ -115,7 +116,7 @@ pub struct DiscriminatorLoss {
 }
 
 /// `[start]`: an encoder to go on from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct EncoderStart {
     /// An encoder's file of the same sizes, as a generator's training with `[reconstruction]` leaves one. Its codes must be
@@ -124,10 +125,13 @@ pub struct EncoderStart {
 }
 
 /// `train encoder`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(title = "Training of an encoder")]
+#[schemars(description = "The manifest of `shiftlens train encoder`.")]
 pub struct EncoderManifest {
     /// Version of the manifest: 1.
+    #[schemars(range(min = 1, max = 1))]
     pub schema: u32,
     /// For the log and the provenance.
     pub name: String,
@@ -136,7 +140,7 @@ pub struct EncoderManifest {
     /// Real images, optional.
     #[serde(default)]
     pub data: Option<DataSection>,
-    /// E.
+    /// The encoder E.
     pub encoder: EncoderConfig,
     /// Weights to start from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,13 +157,24 @@ pub struct EncoderManifest {
     pub output: OutputSection,
 }
 
+/// The keys that name files.
+const PATHS: [&str; 7] = [
+    "generator",
+    "data.images",
+    "data.root",
+    "start.weights",
+    "features.path",
+    "discriminator.path",
+    "output.folder",
+];
+
 impl EncoderManifest {
     /// Reads and checks a manifest; paths become relative to the working directory.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Invalid`] with the place in the file.
     pub fn read(path: &Path) -> Result<Self> {
-        let mut m: Self = read(path)?;
+        let mut m: Self = read(path, &PATHS)?;
         resolve(path, &mut m.generator);
         if let Some(data) = &mut m.data {
             data.resolve(path);

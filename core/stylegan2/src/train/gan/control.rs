@@ -5,11 +5,12 @@
 
 use crate::train::augment::Pipeline;
 use candle_core::{Device, Result, Tensor, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// `[augment]`: what D sees goes through random transformations.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AugmentSection {
     /// The transformations.

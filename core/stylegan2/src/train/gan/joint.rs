@@ -23,6 +23,7 @@ use crate::train::encoder::features::{self, Loss};
 use crate::train::{Adam, Dataset, checkpoint, scalar};
 use crate::weights::Weights;
 use candle_core::{DType, Device, Result, Tensor, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shiftlens_api::FeatureNetwork;
 use std::collections::{BTreeMap, HashMap};
@@ -33,7 +34,7 @@ const CODES: usize = 10_000;
 const USUAL: usize = 256;
 
 /// `[reconstruction]`: an encoder that is trained with the generator.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ReconstructionSection {
     /// E, to W, of the generator's resolution, channels and w-dim.

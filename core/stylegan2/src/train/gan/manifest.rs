@@ -9,16 +9,18 @@ use crate::net::{DiscriminatorConfig, GeneratorConfig};
 use crate::ops::Precision;
 use crate::train::augment::Augment;
 use crate::train::data::DataSection;
-use crate::train::manifest::{OutputSection, check, cpu, resolve};
+use crate::train::manifest::{OutputSection, check, cpu, expand, resolve};
 use crate::train::projected::ProjectedConfig;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use shiftlens_api::{Error, Result};
 use std::path::Path;
 
 /// Adversarial training. [`preset::fill`] gives the values of keys that are left out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(description = "Adversarial training.", transform = preset::describe)]
 pub struct GanTraining {
     /// Seed of everything random.
     pub seed: u64,
@@ -32,7 +34,8 @@ pub struct GanTraining {
     pub accumulate: usize,
     /// Adam's step size.
     pub learning_rate: f64,
-    /// Weight of the R1 penalty: `gamma / 2 * mean |dD/dx|^2` (Mescheder et al. 2018, eq. 9).
+    /// Weight of the R1 penalty: `gamma / 2 * mean |dD/dx|^2` (Mescheder et al. 2018, eq. 9). A projected
+    /// discriminator has none.
     pub r1_gamma: f64,
     /// Steps between R1 penalties (lazy regularisation, Karras et al. 2020, section 3.1).
     #[serde(default = "sixteen")]
@@ -40,7 +43,8 @@ pub struct GanTraining {
     /// Probability that an image gets two codes, the second from a random layer on (Karras et al. 2019, section 3.1).
     #[serde(default = "style_mixing")]
     pub style_mixing: f64,
-    /// Weight of the path length penalty (Karras et al. 2020, section 3.2); 0 turns it off.
+    /// Weight of the path length penalty (Karras et al. 2020, section 3.2); 0 turns it off. Where it is left out it is 2,
+    /// with a projected discriminator 0.
     pub path_length_weight: f64,
     /// Steps between path length penalties.
     #[serde(default = "four")]
@@ -117,19 +121,62 @@ impl<'de> Deserialize<'de> for DiscriminatorSection {
     }
 }
 
+impl JsonSchema for DiscriminatorSection {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Discriminator".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let of = |mut section: Schema, kind: &str, needed: bool, about: &str| {
+            section.insert("title".into(), kind.into());
+            let object = section.ensure_object();
+            if let Some(keys) = object.get_mut("properties").and_then(|p| p.as_object_mut()) {
+                let kind = json_schema!({ "const": kind, "description": about });
+                keys.insert("kind".into(), kind.to_value());
+            }
+            if let (true, Some(required)) =
+                (needed, object.get_mut("required").and_then(|r| r.as_array_mut()))
+            {
+                required.push("kind".into());
+            }
+            section
+        };
+        let stylegan2 = of(
+            DiscriminatorConfig::json_schema(generator),
+            "stylegan2",
+            false,
+            "StyleGAN2's discriminator, also where `kind` is left out: trained from nothing, on images.",
+        );
+        let projected = of(
+            ProjectedConfig::json_schema(generator),
+            "projected",
+            true,
+            "Small discriminators on the features of a pretrained network (Sauer et al. 2021).",
+        );
+        json_schema!({
+            "type": "object",
+            "description": "The discriminator.",
+            "oneOf": [stylegan2, projected],
+        })
+    }
+}
+
 /// `train generator`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(title = "Training of a generator", transform = preset::describe_manifest)]
+#[schemars(description = "The manifest of `shiftlens train generator`.")]
 pub struct GeneratorManifest {
     /// Version of the manifest: 1.
+    #[schemars(range(min = 1, max = 1))]
     pub schema: u32,
     /// For the log and the provenance.
     pub name: String,
     /// Where the images are.
     pub data: DataSection,
-    /// G.
+    /// The generator G.
     pub generator: GeneratorConfig,
-    /// D.
+    /// The discriminator D.
     pub discriminator: DiscriminatorSection,
     /// Weights to start from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +196,17 @@ pub struct GeneratorManifest {
     pub output: OutputSection,
 }
 
+/// The keys that name files.
+const PATHS: [&str; 7] = [
+    "data.images",
+    "data.root",
+    "discriminator.features.path",
+    "start.weights",
+    "reconstruction.features.path",
+    "quality.features.path",
+    "output.folder",
+];
+
 impl GeneratorManifest {
     /// Reads and checks a manifest; paths become relative to the working directory.
     ///
@@ -158,6 +216,7 @@ impl GeneratorManifest {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
         let refuse = |e: &dyn std::fmt::Display| Error::Invalid(format!("{}: {e}", path.display()));
         let mut table: toml::Table = toml::from_str(&text).map_err(|e| refuse(&e))?;
+        expand(&mut table, &PATHS).map_err(|e| refuse(&e))?;
         preset::fill(&mut table).map_err(|e| refuse(&e))?;
         let mut m: Self = table.try_into().map_err(|e| refuse(&e))?;
         m.data.resolve(path);

@@ -1,6 +1,15 @@
 //! Values of keys that a manifest leaves out.
 
+use schemars::Schema;
+use serde_json::{Value as Json, json};
 use toml::{Table, Value};
+
+/// The keys that `preset = "auto"` gives.
+const AUTO: [&str; 4] = ["learning-rate", "r1-gamma", "ema-half-life", "ema-rampup"];
+/// The key that is always given where it is left out.
+const ALWAYS: &str = "path-length-weight";
+/// The key that is given without a preset too, where the discriminator is projected.
+const PROJECTED: &str = "r1-gamma";
 
 /// Fills in `[training]`.
 ///
@@ -18,9 +27,9 @@ pub fn fill(manifest: &mut Table) -> Result<(), String> {
     let resolution = manifest.get("generator").and_then(|g| g.get("resolution")).and_then(Value::as_integer);
     // What is missing or of another type is for the reader of the whole to say.
     let Some(Value::Table(training)) = manifest.get_mut("training") else { return Ok(()) };
-    let mut defaults = vec![("path-length-weight", if projected { 0.0 } else { 2.0 })];
+    let mut defaults = vec![(ALWAYS, if projected { 0.0 } else { 2.0 })];
     if projected {
-        defaults.push(("r1-gamma", 0.0));
+        defaults.push((PROJECTED, 0.0));
     }
     match training.remove("preset") {
         None => {}
@@ -30,12 +39,13 @@ pub fn fill(manifest: &mut Table) -> Result<(), String> {
                 return Err("training.preset needs generator.resolution and training.batch".into());
             };
             let (side, batch) = (resolution as f64, (batch as f64).max(1.0));
-            defaults.extend([
-                ("learning-rate", if projected || resolution >= 1024 { 2e-3 } else { 2.5e-3 }),
-                ("r1-gamma", 0.0002 * side * side / batch),
-                ("ema-half-life", batch * 10.0 / 32.0 * 1000.0),
-                ("ema-rampup", 0.05),
-            ]);
+            let values = [
+                if projected || resolution >= 1024 { 2e-3 } else { 2.5e-3 },
+                0.0002 * side * side / batch,
+                batch * 10.0 / 32.0 * 1000.0,
+                0.05,
+            ];
+            defaults.extend(AUTO.into_iter().zip(values));
         }
         Some(other) => return Err(format!("training.preset is {other}, expected \"auto\"")),
     }
@@ -43,6 +53,33 @@ pub fn fill(manifest: &mut Table) -> Result<(), String> {
         training.entry(key).or_insert(Value::Float(value));
     }
     Ok(())
+}
+
+/// Tells the schema of `[training]` of the preset, and that a key may be left out which [`fill`] gives.
+pub fn describe(schema: &mut Schema) {
+    let section = schema.ensure_object();
+    if let Some(Json::Object(keys)) = section.get_mut("properties") {
+        let text = "Takes step size, R1, and the half-life of the averages from resolution and batch; every key \
+                    overrides. Without it these keys must be there.";
+        keys.insert("preset".into(), json!({ "const": "auto", "description": text }));
+    }
+    let Some(Json::Array(required)) = section.get_mut("required") else { return };
+    let given = |key: &Json| key.as_str().is_some_and(|k| AUTO.contains(&k));
+    let of_preset: Vec<Json> = required.iter().filter(|k| given(k) && **k != PROJECTED).cloned().collect();
+    required.retain(|k| !given(k) && *k != ALWAYS);
+    section.insert("if".into(), json!({ "not": { "required": ["preset"] } }));
+    section.insert("then".into(), json!({ "required": of_preset }));
+}
+
+/// Tells the schema of the whole manifest when [`PROJECTED`] must be there.
+pub fn describe_manifest(schema: &mut Schema) {
+    let is_projected = json!({ "required": ["kind"], "properties": { "kind": { "const": "projected" } } });
+    let without = json!({
+        "discriminator": { "not": is_projected },
+        "training": { "not": { "required": ["preset"] } },
+    });
+    schema.insert("if".into(), json!({ "properties": without }));
+    schema.insert("then".into(), json!({ "properties": { "training": { "required": [PROJECTED] } } }));
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::net::Noise;
 use crate::rng::Rng;
 use crate::train::{Dataset, FeatureSection};
 use candle_core::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shiftlens_api::{Error, Images, Result};
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 /// `[quality]`: how and when the averaged generator is measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct QualitySection {
     /// The network on whose features images are compared.

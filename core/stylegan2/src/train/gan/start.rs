@@ -3,13 +3,14 @@
 use crate::file;
 use crate::train::checkpoint;
 use candle_core::Tensor;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shiftlens_api::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// `[start]`: where weights come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct StartSection {
     /// A generator's file, trained or imported, or a training's `checkpoint.safetensors`, which has D too. Tensors of the

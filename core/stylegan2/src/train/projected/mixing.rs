@@ -8,11 +8,12 @@
 use crate::ops::{conv2d, upsample};
 use crate::rng::Rng;
 use candle_core::{Device, Result, Tensor, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::FRAC_1_SQRT_2;
 
 /// Which of the paper's random projections are used (its table 1 compares them).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mixing {
     /// The features as they are.

@@ -22,6 +22,7 @@ use bridge::Bridge;
 use candle_core::{Device, Result, Tensor, Var, bail};
 use head::Head;
 use mixing::{Level, Projection};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shiftlens_api::FeatureNetwork;
 use std::collections::{BTreeMap, HashMap};
@@ -31,7 +32,7 @@ use std::path::PathBuf;
 const WARM_UP: usize = 15;
 
 /// The feature network of a manifest: an ONNX file. What opens it decides what `input` may say.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct FeatureSection {
     /// The `.onnx` file. Relative to the manifest.
@@ -51,15 +52,15 @@ pub struct FeatureSection {
 }
 
 /// `[discriminator]` of kind `projected`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ProjectedConfig {
-    /// φ.
+    /// The feature network φ.
     pub features: FeatureSection,
-    /// Maps of the small discriminators at side r are `channel-base / r`,
+    /// Maps of the small discriminators at side r are `channel-base / r`, but no more than `channel-max`.
     #[serde(default = "channel_base")]
     pub channel_base: usize,
-    /// but no more than this.
+    /// Most maps of the small discriminators at any side.
     #[serde(default = "channel_max")]
     pub channel_max: usize,
     /// The random projections.

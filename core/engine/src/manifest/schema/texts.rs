@@ -1,0 +1,103 @@
+//! What each key of a study's manifest means, in the words that an editor shows.
+//!
+//! Keys are written as `data.labels.from`; `*` stands for any component's section. A test compares them with the
+//! parser's.
+
+/// Path of a key, and its meaning.
+pub const TEXTS: &[(&str, &str)] = &[
+    ("schema", "Version of the manifest: 1."),
+    ("name", "The study's name, for the report."),
+    ("data", "The images that are explained, and what is known about them."),
+    (
+        "data.images",
+        "A folder, a CSV with a column `path`, or a glob such as \"knees/*.png\"; relative to this file. May hold \
+         ${VARIABLE} or ${VARIABLE:-default}.",
+    ),
+    (
+        "data.root",
+        "The folder that the paths in a CSV start from; left out: the CSV's own. May hold ${VARIABLE} or \
+         ${VARIABLE:-default}.",
+    ),
+    (
+        "data.crop",
+        "Side in pixels of the centred square that is cut out of every image; left out: the whole image.",
+    ),
+    ("data.labels", "Ground truth, for figures in the report; an image in neither list has none."),
+    (
+        "data.labels.from",
+        "\"folder\": the name of the folder that an image lies in; \"column\": a column of the CSV.",
+    ),
+    ("data.labels.column", "The CSV's column, with from = \"column\"."),
+    ("data.labels.positive", "Values that mean the target class."),
+    ("data.labels.negative", "Values that mean that it is absent."),
+    ("data.group", "What belongs together, such as the images of one patient: by file name or by a column."),
+    (
+        "data.group.file-name",
+        "A regular expression on the file name; its first group, or all that matches, names the group.",
+    ),
+    ("data.group.column", "The CSV's column that names the group."),
+    ("data.limit", "At most so many images, evenly spread over the sorted list."),
+    ("data.synthetic", "The images were drawn from a generator; the report says so."),
+    ("predictor", "The classifier f that is explained."),
+    ("predictor.input", "How images become the model's input: (x * scale - mean) / std with x in [0, 1]."),
+    ("predictor.output", "How the model's output is read, and which class is explained."),
+    ("generator", "The generator G: latent codes to images."),
+    ("generator.input", "No kind of generator takes it."),
+    ("generator.output", "Name of the output that holds the images; needed if there are several."),
+    ("encoder", "The encoder E: images to latent codes."),
+    ("encoder.input", "How images become the model's input: (x * scale - mean) / std with x in [0, 1]."),
+    ("encoder.output", "Name of the output that holds the codes; needed if there are several."),
+    ("direction", "The direction in latent space along which f's score of the target changes."),
+    (
+        "direction.labels",
+        "\"predictor\": f is asked about sampled codes, or those of the images under `data`; \"truth\": the labels of images and their codes.",
+    ),
+    ("direction.samples", "Codes sampled, drawn and shown to f; left out: 20000."),
+    ("direction.seed", "Seed of the codes; left out: 0."),
+    ("direction.holdout", "Share of the codes that is held out for the audit; left out: 0.2."),
+    ("direction.threshold", "Score from which f says yes; left out: 0.5."),
+    (
+        "direction.along",
+        "\"normal\": along the classifier's normal, as in the paper; \"pattern\": along the codes' covariance with it \
+         (Haufe et al. 2014).",
+    ),
+    ("direction.data", "Images whose codes the direction is fitted to; left out: sampled codes, or with labels = \"truth\" the study's own."),
+    ("direction.audit", "How much is spent on judging the direction."),
+    ("direction.audit.refits", "Refits to bootstrap samples; left out: 10."),
+    ("direction.audit.randoms", "Random directions to compare with; left out: 10."),
+    ("direction.audit.codes", "Codes on which f's changes of mind are counted; left out: 200."),
+    ("trust", "When a case's reconstruction is not to be trusted, and what is tried then."),
+    ("trust.max-gap", "Most that f may move by reconstruction alone, |f(x) - f(G(E(x)))|."),
+    (
+        "trust.max-error",
+        "Most root mean square difference of pixels between an image and its reconstruction.",
+    ),
+    ("trust.retry", "What looks for a better code where the encoder's fails."),
+    ("explainer", "What explains, one section each; at least one."),
+    (
+        "explainer.classes",
+        "Classes to explain, by name or index, each with an explanation of its own; left out: the study's target.",
+    ),
+    ("plugins", "Names of plugins, and their libraries: a file stem that is searched for, or a path."),
+    ("report", "What the report is made of."),
+    ("report.formats", "Files beside the numbers; left out: all."),
+    ("*.kind", "What makes it: a built-in kind, or \"plugin:NAME\" with NAME in [plugins]."),
+    ("*.path", "The model file, relative to this one. May hold ${VARIABLE} or ${VARIABLE:-default}."),
+    ("*.sha256", "The file must have this sha256."),
+    ("*.device", "\"cpu\", or \"cuda:0\" and so on."),
+    ("*.params", "The kind's own parameters."),
+];
+
+/// Sections that name a component.
+const COMPONENTS: [&str; 6] = ["predictor", "generator", "encoder", "direction", "trust", "explainer"];
+
+/// The path under which the text of a key is found: the data of a direction are data, and components share keys.
+pub fn entry(path: &str) -> Option<&'static (&'static str, &'static str)> {
+    let exact = |p: &str| TEXTS.iter().find(|(key, _)| *key == p);
+    let data = || exact(&format!("data.{}", path.strip_prefix("direction.data.")?));
+    let shared = || {
+        let (section, key) = path.split_once('.')?;
+        COMPONENTS.contains(&section).then(|| exact(&format!("*.{key}")))?
+    };
+    exact(path).or_else(data).or_else(shared)
+}
