@@ -21,7 +21,7 @@ mod trust;
 pub use figures::figures;
 pub use folder::RunFolder;
 
-use crate::data::{self, Item};
+use crate::data::{self, Item, Reader, View};
 use crate::direction::{self, Found, Plan, Sample};
 use crate::manifest::{LabelSource, Study};
 use crate::registry::Components;
@@ -244,8 +244,8 @@ fn find_direction(
             direction::find(finder, sample, plan, Some(&mut ask), monitor)?
         }
         LabelSource::Truth => {
-            let crop = spec.data.as_ref().unwrap_or(&study.data).crop;
-            let (w, y, groups) = labelled_codes(labelled, crop, encoder, options.batch, monitor)?;
+            let view = spec.data.as_ref().unwrap_or(&study.data).view();
+            let (w, y, groups) = labelled_codes(labelled, view, encoder, options.batch, monitor)?;
             let sample = Sample { codes: &w, values: &y, groups: Some(&groups), what: "labelled images" };
             // The labels are 0 and 1; f changes its mind at its own threshold.
             let plan = Plan { threshold: 0.5, ..plan };
@@ -262,17 +262,18 @@ fn find_direction(
 /// E(x), the label and the group of every labelled image; one that cannot be read is left out and named.
 fn labelled_codes(
     items: &[Item],
-    crop: Option<usize>,
+    view: View,
     encoder: &mut dyn shiftlens_api::Encoder,
     batch: usize,
     monitor: &dyn Monitor,
 ) -> Result<(LatentCodes, Vec<f32>, Vec<String>)> {
     let labelled: Vec<&Item> = items.iter().filter(|i| i.label.is_some()).collect();
     let (mut codes, mut values, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    let mut reader = Reader::new(view);
     for (done, chunk) in labelled.chunks(batch.max(1)).enumerate() {
         monitor.check()?;
         for item in chunk {
-            match data::read(&item.path, crop).and_then(|x| encoder.encode(&x)) {
+            match reader.read(&item.source()).and_then(|x| encoder.encode(&x)) {
                 Ok(w) => {
                     codes.push(w);
                     values.push(f32::from(u8::from(item.label == Some(true))));
@@ -295,14 +296,10 @@ fn labelled_codes(
 /// A chunk of the list, decoded: index, image and sha256 of the file, or why not.
 type Chunk = Vec<(usize, Result<(Images, String)>)>;
 
-fn read_chunks(
-    items: &[Item],
-    crop: Option<usize>,
-    chunks: &[std::ops::Range<usize>],
-    out: &SyncSender<Chunk>,
-) {
+fn read_chunks(items: &[Item], view: View, chunks: &[std::ops::Range<usize>], out: &SyncSender<Chunk>) {
+    let mut reader = Reader::new(view);
     for range in chunks {
-        let chunk = range.clone().map(|i| (i, case::read_with_hash(&items[i].path, crop))).collect();
+        let chunk = range.clone().map(|i| (i, reader.read_hashed(&items[i].source()))).collect();
         if out.send(chunk).is_err() {
             return;
         }
@@ -348,7 +345,7 @@ fn explain_all(
     let (to_writer, from_worker) = sync_channel::<(usize, Case, String)>(2 * batch);
     let mut failures = std::thread::scope(|scope| {
         let chunks = &chunks;
-        scope.spawn(move || read_chunks(items, study.data.crop, chunks, &to_worker));
+        scope.spawn(move || read_chunks(items, study.data.view(), chunks, &to_worker));
         let writing = scope.spawn(move || write_cases(&from_worker, folder, writer));
         let worked = work(study, parts, found, items, done, todo, from_reader, to_writer, monitor);
         let written = writing.join().unwrap_or_else(|_| Err(Error::component("case writer", "panicked")));
@@ -413,9 +410,9 @@ fn work(
 fn failure(item: &Item, i: usize, e: &Error) -> (usize, FailureRecord) {
     // Readers name the file in front; here the record does.
     let error = e.to_string();
-    let own = format!("{}: ", item.path.display());
+    let own = format!("{}: ", item.source());
     let error = error.strip_prefix(&own).unwrap_or(&error).to_owned();
-    (i, FailureRecord { path: case::shown(&item.path), error })
+    (i, FailureRecord { path: case::shown(&item.source()), error })
 }
 
 fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Explained) -> Case {
@@ -426,7 +423,7 @@ fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Expl
     let record = CaseRecord {
         schema: RECORD_SCHEMA,
         id: item.id.clone(),
-        path: case::shown(&item.path),
+        path: case::shown(&item.source()),
         synthetic: study.data.synthetic,
         group: item.group.clone(),
         label: item.label,
