@@ -1,7 +1,7 @@
 //! Helpers of the unit tests: files that the tests write themselves.
 
 use dicom_core::smallvec::SmallVec;
-use dicom_core::value::Value;
+use dicom_core::value::{PixelFragmentSequence, Value};
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::mem::InMemElement;
@@ -33,8 +33,8 @@ pub fn bytes(tag: Tag, values: &[u8]) -> InMemElement {
 /// Encapsulated pixel data: a table of offsets, and fragments.
 pub fn fragments(offsets: &[u32], fragments: &[&[u8]]) -> InMemElement {
     let fragments: SmallVec<[Vec<u8>; 2]> = fragments.iter().map(|f| f.to_vec()).collect();
-    let value: Value<InMemDicomObject, Vec<u8>> =
-        Value::new_pixel_sequence(SmallVec::from_slice(offsets), fragments);
+    let sequence = PixelFragmentSequence::new(SmallVec::from_slice(offsets), fragments);
+    let value: Value<InMemDicomObject, Vec<u8>> = Value::PixelSequence(sequence);
     DataElement::new(tags::PIXEL_DATA, VR::OB, value)
 }
 

@@ -40,7 +40,7 @@ impl Lut {
         }
         let value = element(object, data).ok_or_else(|| format!("`{}` is missing", keyword(data)))?.value();
         let Value::Primitive(value) = value else { return Err(wrong(data)) };
-        let entries = entries(value, count).ok_or_else(|| {
+        let entries = entries(value, count, *bits <= 8).ok_or_else(|| {
             format!("`{}` has fewer entries than `{}` says, {count}", keyword(data), keyword(descriptor))
         })?;
         Ok(Self { first, entries, most: ((1u32 << bits) - 1) as f32 })
@@ -57,8 +57,8 @@ impl Lut {
     }
 }
 
-/// `count` entries: words, or bytes, of which two may stand in a word.
-fn entries(value: &PrimitiveValue, count: usize) -> Option<Vec<f32>> {
+/// `count` entries: words, or, if they may be bytes, two in a word.
+fn entries(value: &PrimitiveValue, count: usize, narrow: bool) -> Option<Vec<f32>> {
     let bytes = match value {
         PrimitiveValue::U8(bytes) => bytes.to_vec(),
         other => other.to_multi_int::<i32>().ok()?.iter().flat_map(|v| (*v as u16).to_le_bytes()).collect(),
@@ -67,7 +67,7 @@ fn entries(value: &PrimitiveValue, count: usize) -> Option<Vec<f32>> {
         let words = bytes.chunks_exact(2).take(count);
         return Some(words.map(|b| u16::from_le_bytes([b[0], b[1]]).into()).collect());
     }
-    (bytes.len() >= count).then(|| bytes.iter().take(count).map(|b| (*b).into()).collect())
+    (narrow && bytes.len() >= count).then(|| bytes.iter().take(count).map(|b| (*b).into()).collect())
 }
 
 /// The colours of a palette's entries, `[3, H, W]` in [0, 1].

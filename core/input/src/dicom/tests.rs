@@ -285,9 +285,9 @@ fn jpeg_frames_are_those_of_another_decoder() {
         assert!(found.len() == truth.len() && most < 3.0 / 255.0, "{interpretation}: {most}");
         if samples == 3 {
             // What the file says of its colours counts, not what the frame does.
-            let mean = |v: &[f32]| v.iter().sum::<f32>() / v.len() as f32;
             let kept = shown(&make(&frame, "RGB"), 0);
-            assert!((mean(&kept[..384]) - mean(&truth[..384])).abs() > 0.02);
+            let most = kept.iter().zip(&truth).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(most > 0.2, "{most}");
         }
         frame.truncate(frame.len() / 2);
         assert!(refused(&make(&frame, interpretation)).contains("truncated JPEG frame"));
@@ -388,7 +388,7 @@ fn damaged_files_name_what_is_wrong_and_nobody() {
         assert!(cut > file.len() - 20, "{cut} of {}", file.len());
         for at in 128..file.len() {
             let mut damaged = file.clone();
-            for bits in [0xff, 0x01, 0x80] {
+            for bits in [0xff, 0x04] {
                 damaged[at] = file[at] ^ bits;
                 let _ = see(&damaged);
             }

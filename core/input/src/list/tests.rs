@@ -198,7 +198,7 @@ fn parquet_that_does_not_serve_says_why() {
     use written::Column::{Text, Whole};
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("k.parquet");
-    let schema = "message m { optional binary path (UTF8); required int64 n; }";
+    let schema = "message m { optional binary path (UTF8); required int64 number; }";
     let write = |cells: Vec<Option<&'static str>>| {
         let numbers = Whole((0..cells.len() as i64).collect());
         written::parquet(&path, schema, &[vec![Text(cells), numbers]], Compression::SNAPPY);
@@ -210,7 +210,7 @@ fn parquet_that_does_not_serve_says_why() {
     };
     write(vec![Some("a.png"), None]);
     assert!(message(None).contains("k.parquet: row 2: the column `path` is empty"), "{}", message(None));
-    assert!(message(Some("m")).contains("no column `m`: did you mean `n`?"));
+    assert!(message(Some("numbr")).contains("no column `numbr`: did you mean `number`?"));
     write(vec![]);
     assert!(message(None).contains("no rows below the header"));
     write(vec![Some("a.png"); 50]);
