@@ -35,7 +35,7 @@ fn frames_of_dicom_files_become_cases_and_patients_stay_behind() {
     }
     let cut = std::fs::read(toy.path("dx.dcm")).unwrap();
     assert!(cut.windows(8).any(|w| w == b"Doe^Jane") && cut.windows(6).any(|w| w == b"P-4711"));
-    std::fs::write(toy.path("cut"), &cut[..500]).unwrap();
+    std::fs::write(toy.path("cut"), &cut[..cut.len() - 20]).unwrap();
     let list = "path\tfinding\tsite\nct-jpeg2000.dcm\tyes\tA\ndx.dcm\tno\tB\nus.dcm\tyes\tA\ncut\t\tB\n";
     std::fs::write(toy.path("list.tsv"), list).unwrap();
     std::fs::write(toy.manifest(), STUDY).unwrap();
@@ -48,7 +48,7 @@ fn frames_of_dicom_files_become_cases_and_patients_stay_behind() {
     let answer = toy
         .run("out")
         .expect(0)
-        .says(&["4 images explained, 1 failed", "warning: cut: truncated or damaged DICOM file"]);
+        .says(&["4 images explained, 1 failed", "warning: cut: truncated or damaged DICOM file: `PixelData` (7FE0,0010) claims 240 bytes, 220 are left"]);
     let out = toy.path("out");
     let found = cases(&out);
     let paths: Vec<(&str, &str)> = found.iter().map(|c| (c.id.as_str(), c.path.as_str())).collect();

@@ -262,4 +262,24 @@ mod tests {
         ];
         assert_eq!(found, BTreeSet::from(expected));
     }
+
+    #[test]
+    fn windows_and_endings_are_those_of_studies() {
+        let folder = tempfile::tempdir().unwrap();
+        // Stored values 1000, 1100 and so on, in a format and depth that trainings did not always read.
+        let picture: image::ImageBuffer<image::Luma<u16>, Vec<u16>> =
+            image::ImageBuffer::from_fn(4, 4, |x, y| image::Luma([(1000 + 100 * (4 * y + x)) as u16]));
+        picture.save(folder.path().join("a.tif")).unwrap();
+        let text = "images = [\"a\"]\nwindow = { low = 1000, high = 2500 }\n";
+        let section: DataSection = toml::from_str(text).unwrap();
+        let section = DataSection { images: vec![folder.path().to_owned()], ..section };
+        let data = Dataset::load(&section, 1, 4).unwrap();
+        let expected: Vec<u8> = (0..16).map(|k| 17 * k).collect();
+        assert_eq!(bytes(&data.range(0, 1, &Device::Cpu).unwrap()), expected);
+        // A checkpoint's manifest from before the key is still the same manifest.
+        let usual = serde_json::to_value(DataSection::default()).unwrap();
+        assert!(usual.get("window").is_none());
+        let message = toml::from_str::<DataSection>("images = []\nwindow = \"min\"").unwrap_err().to_string();
+        assert!(message.contains("\"min\""), "{message}");
+    }
 }
