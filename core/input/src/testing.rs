@@ -39,8 +39,7 @@ pub fn fragments(offsets: &[u32], fragments: &[&[u8]]) -> InMemElement {
 }
 
 pub fn sequence(tag: Tag, items: Vec<Vec<InMemElement>>) -> InMemElement {
-    let items: Vec<InMemDicomObject> =
-        items.into_iter().map(|item| InMemDicomObject::from_element_iter(item)).collect();
+    let items: Vec<InMemDicomObject> = items.into_iter().map(InMemDicomObject::from_element_iter).collect();
     let value: Value<InMemDicomObject, Vec<u8>> = Value::new_sequence(items, dicom_core::Length::UNDEFINED);
     DataElement::new(tag, VR::SQ, value)
 }
