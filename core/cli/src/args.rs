@@ -93,8 +93,8 @@ pub struct Run {
     pub study: Study,
     #[command(flatten)]
     pub output: Output,
-    /// Other images than the manifest's: a folder, a CSV with a `path` column, or a glob
-    #[arg(long, value_name = "DIR|CSV|GLOB")]
+    /// Other images than the manifest's: a folder, a list (CSV, TSV, Parquet) with a `path` column, or a glob
+    #[arg(long, value_name = "DIR|LIST|GLOB")]
     pub images: Option<String>,
     /// At most so many images, evenly spread over the list
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 pub struct Measure {
     #[command(flatten)]
     study: args::Study,
-    /// Other images than the manifest's: a folder, a CSV with a `path` column, or a glob
-    #[arg(long, value_name = "DIR|CSV|GLOB")]
+    /// Other images than the manifest's: a folder, a list (CSV, TSV, Parquet) with a `path` column, or a glob
+    #[arg(long, value_name = "DIR|LIST|GLOB")]
     images: Option<String>,
     /// At most so many real images, evenly spread over the list
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -78,7 +78,7 @@ fn plan(a: &Measure, study: &Study) -> Result<Plan, Failure> {
         description: format!("{description}{layer}"),
         settings,
         seed: a.seed,
-        crop: study.data.crop,
+        view: study.data.view(),
     })
 }
 

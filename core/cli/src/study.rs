@@ -5,7 +5,7 @@ use crate::args::{self, Output};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use shiftlens_api::record::Metrics;
-use shiftlens_engine::data::{self, census};
+use shiftlens_engine::data::{Reader, census};
 use shiftlens_engine::run::{RunOptions, RunOutcome, run as run_study};
 use shiftlens_engine::{Components, Study};
 use shiftlens_report::{Pictures, write_cases_csv, write_report};
@@ -117,9 +117,9 @@ pub fn check(a: &args::Check) -> Done {
     if study.data.group.is_some() {
         println!("groups    {} ({} images without)", count.groups, count.ungrouped);
     }
-    match data::read(&items[0].path, study.data.crop) {
+    match Reader::new(study.data.view()).read(&items[0].source()) {
         Ok(x) => {
-            let ((h, w), path) = (x.size(), items[0].path.display());
+            let ((h, w), path) = (x.size(), items[0].source());
             println!("first     {path} ({w}x{h}, {})", if x.channels() == 1 { "grey" } else { "RGB" });
         }
         Err(e) => println!("first     cannot be read; a run reports such images and goes on: {e}"),

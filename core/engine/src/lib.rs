@@ -17,11 +17,12 @@ pub mod features;
 pub mod latent_shift;
 pub mod manifest;
 pub mod metrics;
-pub mod nearest;
 pub mod plugin;
 pub mod quality;
 pub mod registry;
 pub mod run;
+
+pub use shiftlens_input::nearest;
 
 pub use manifest::{ManifestError, RawManifest, Study};
 pub use registry::Components;

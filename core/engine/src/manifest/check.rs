@@ -5,13 +5,14 @@ use super::raw::{RawComponent, RawData, RawDirection, RawManifest, RawTrust};
 use super::read::{CLASS, Sink, as_class};
 use super::study::{
     ClassRef, ComponentSpec, DataSpec, DirectionSpec, GroupBy, ImageSource, Kind, LabelBy, LabelSource,
-    Labels, Marks, ReportSpec, Study, TrustSpec, folder_of,
+    Labels, Marks, ReportSpec, Study, TrustSpec, Window, folder_of,
 };
 use super::tree::{Node, Value};
 use crate::direction::{Along, AuditPlan};
 use crate::nearest::{nearest, suggest};
 use crate::registry::{self, Rules};
 use regex::Regex;
+use shiftlens_input::check_keyword;
 use std::path::Path;
 
 /// Samples for the direction where the manifest names no number.
@@ -145,10 +146,10 @@ impl Checker<'_> {
 
     fn data(&self, raw: &RawData) -> Option<DataSpec> {
         let images = ImageSource::new(self.base, &raw.images.value);
-        let csv = matches!(images, ImageSource::Csv(_));
+        let list = images.is_list();
         let column = |c: &Located<String>| {
-            if !csv {
-                self.sink.add(c.at, "a `column` needs `images` to be a CSV file", "");
+            if !list {
+                self.sink.add(c.at, "a `column` needs `images` to be a CSV file (or TSV, Parquet)", "");
             }
             c.value.clone()
         };
@@ -161,7 +162,11 @@ impl Checker<'_> {
                     None
                 }
                 ("column", None) => {
-                    self.sink.add(l.from.at, "`from = \"column\"` without `column`", "name the CSV's column");
+                    self.sink.add(
+                        l.from.at,
+                        "`from = \"column\"` without `column`",
+                        "name the list's column",
+                    );
                     None
                 }
                 (other, _) => {
@@ -197,21 +202,38 @@ impl Checker<'_> {
             }
             (None, None) => None,
         };
-        if let (Some(r), false) = (&raw.root, csv) {
+        if let (Some(r), false) = (&raw.root, list) {
             self.sink.add(
                 r.at,
-                "`root` needs `images` to be a CSV file",
+                "`root` needs `images` to be a CSV file (or TSV, Parquet)",
                 "other images are found where they lie",
             );
         }
         let root = raw.root.as_ref().map(|r| self.base.join(&r.value));
         let crop = raw.crop.as_ref().map(|c| c.value as usize);
         let limit = raw.limit.as_ref().map(|l| l.value as usize);
+        let (mask, frame) = (raw.mask_column.as_ref().map(column), raw.frame_column.as_ref().map(column));
+        let window = raw.window.as_ref().map_or(Ok(Window::default()), |n| {
+            serde_json::from_value(n.json()).map_err(|e| {
+                let help =
+                    "\"minmax\", \"percentile\", { low = 0, high = 4095 } or { centre = 40, width = 400 }";
+                self.sink.add(n.at, format!("`window`: {e}"), help);
+            })
+        });
+        for name in raw.metadata.iter().filter(|_| !list) {
+            if let Err(e) = check_keyword(&name.value) {
+                let help = "images that are not in a list have attributes of DICOM only, by keyword";
+                self.sink.add(name.at, format!("`metadata`: {e}"), help);
+            }
+        }
+        let metadata = raw.metadata.iter().map(|m| m.value.clone()).collect();
         match labels {
             Some(None) => None,
             labels => {
                 let (labels, synthetic) = (labels.flatten(), raw.synthetic);
-                Some(DataSpec { images, root, crop, labels, group, limit, synthetic })
+                let window = window.ok()?;
+                let columns = DataSpec { labels, group, mask, frame, metadata, ..DataSpec::new(images) };
+                Some(DataSpec { root, window, crop, limit, synthetic, ..columns })
             }
         }
     }

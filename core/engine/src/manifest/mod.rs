@@ -25,7 +25,7 @@ pub use problem::{At, Located, ManifestError, Problem, Sources};
 pub use raw::{RawAudit, RawComponent, RawData, RawDirection, RawLabels, RawManifest, RawTrust};
 pub use study::{
     ClassRef, ComponentSpec, DataSpec, DirectionSpec, GroupBy, ImageSource, Kind, LabelBy, LabelSource,
-    Labels, ReportSpec, Study, TrustSpec,
+    Labels, ReportSpec, Study, TrustSpec, Window,
 };
 
 #[cfg(test)]

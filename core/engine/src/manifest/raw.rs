@@ -40,9 +40,9 @@ pub struct RawManifest {
 /// `[data]`.
 #[derive(Debug)]
 pub struct RawData {
-    /// A folder, a CSV file or a glob.
+    /// A folder, a list (CSV, TSV, Parquet) or a glob.
     pub images: Located<String>,
-    /// The folder that the paths in a CSV start from.
+    /// The folder that the paths in a list start from.
     pub root: Option<Located<String>>,
     /// Side of the centre square that is cut out of every image.
     pub crop: Option<Located<u64>>,
@@ -50,8 +50,16 @@ pub struct RawData {
     pub labels: Option<RawLabels>,
     /// `group.file-name`: a regular expression.
     pub group_file_name: Option<Located<String>>,
-    /// `group.column`: a column of the CSV.
+    /// `group.column`: a column of the list.
     pub group_column: Option<Located<String>>,
+    /// Which stored values are black and white, as it stands.
+    pub window: Option<Node>,
+    /// `mask.column`: a column of the list.
+    pub mask_column: Option<Located<String>>,
+    /// `frame.column`: a column of the list.
+    pub frame_column: Option<Located<String>>,
+    /// Columns of the list, or keywords of DICOM attributes, that are copied.
+    pub metadata: Vec<Located<String>>,
     /// At most so many images, evenly spread over the sorted list.
     pub limit: Option<Located<u64>>,
     /// True if the images were drawn from a generator.
@@ -63,7 +71,7 @@ pub struct RawData {
 pub struct RawLabels {
     /// `folder` or `column`.
     pub from: Located<String>,
-    /// The CSV's column.
+    /// The list's column.
     pub column: Option<Located<String>>,
     /// Values that mean the target class.
     pub positive: Located<Vec<Located<String>>>,
@@ -308,13 +316,15 @@ fn flat<T>(x: Option<Option<T>>) -> Option<Option<T>> {
 
 fn read_data(what: &str, node: &Node, sink: &Sink<'_>) -> Option<RawData> {
     let mut t = Table::new(what, node, sink)?;
-    let images =
-        t.required_path("images", "a folder, a CSV with a `path` column, or a glob such as \"knees/*.png\"");
+    let images = t.required_path(
+        "images",
+        "a folder, a list (CSV, TSV, Parquet) with a `path` column, or a glob such as \"knees/*.png\"",
+    );
     let (root, crop) = (t.path("root"), t.count("crop", 8));
     let labels = t.node("labels").map(|n| {
         let mut l = Table::new(format!("`labels` in {what}"), n, sink)?;
         let from =
-            l.required_string("from", "\"folder\" (the folder an image lies in) or \"column\" (of the CSV)");
+            l.required_string("from", "\"folder\" (the folder an image lies in) or \"column\" (of the list)");
         let column = l.string("column");
         let positive = l.strings("positive");
         let negative = l.strings("negative");
@@ -336,12 +346,37 @@ fn read_data(what: &str, node: &Node, sink: &Sink<'_>) -> Option<RawData> {
         g.finish();
         Some(both)
     });
+    let mask = t.node("mask").map(|n| read_column("mask", what, n, sink));
+    let frame = t.node("frame").map(|n| read_column("frame", what, n, sink));
+    let window = t.node("window").cloned();
+    let metadata = t.strings("metadata").map(|m| m.value).unwrap_or_default();
     let limit = t.count("limit", 1);
     let synthetic = t.flag("synthetic");
     t.finish();
     let (group_file_name, group_column) = flat(group)?.unwrap_or_default();
     let labels = flat(labels)?;
-    Some(RawData { images: images?, root, crop, labels, group_file_name, group_column, limit, synthetic })
+    Some(RawData {
+        images: images?,
+        root,
+        crop,
+        labels,
+        group_file_name,
+        group_column,
+        window,
+        mask_column: flat(mask)?,
+        frame_column: flat(frame)?,
+        metadata,
+        limit,
+        synthetic,
+    })
+}
+
+/// `key = { column = "name" }`.
+fn read_column(key: &str, what: &str, node: &Node, sink: &Sink<'_>) -> Option<Located<String>> {
+    let mut t = Table::new(format!("`{key}` in {what}"), node, sink)?;
+    let column = t.required_string("column", "the list's column");
+    t.finish();
+    column
 }
 
 /// Keys that only some sections have.

@@ -3,8 +3,9 @@
 use super::problem::{At, Located, ManifestError, Sources};
 use super::tree::Node;
 use crate::direction::{Along, AuditPlan};
-use regex::Regex;
 use serde::Serialize;
+use shiftlens_input::check_keyword;
+pub use shiftlens_input::{DataSpec, GroupBy, ImageSource, LabelBy, Labels, Window};
 use std::path::{Path, PathBuf};
 
 /// A checked manifest: every kind is known, every parameter decodes, every path is resolved.
@@ -68,17 +69,24 @@ impl Study {
         crate::data::scan(&self.data).map_err(|e| self.images_problem(&e))
     }
 
-    /// Takes the images from elsewhere: a folder, CSV or glob, relative to the current folder. A manifest's `root` and `crop`
-    /// stay: the paths in another CSV start from the same folder.
+    /// Takes the images from elsewhere: a folder, list or glob, relative to the current folder. A manifest's `root` and `crop`
+    /// stay: the paths in another list start from the same folder.
     pub fn set_images(&mut self, images: &str) {
-        self.data.images = ImageSource::new(Path::new(""), images);
-        self.data.synthetic = false;
+        self.take(ImageSource::new(Path::new(""), images));
     }
 
-    /// Takes the given files as the images; labels by CSV column no longer apply.
+    /// Takes the given files as the images; labels by a list's column no longer apply.
     pub fn set_files(&mut self, files: Vec<PathBuf>) {
-        self.data.images = ImageSource::Files(files);
+        self.take(ImageSource::Files(files));
         self.data.limit = None;
+    }
+
+    fn take(&mut self, images: ImageSource) {
+        if !images.is_list() {
+            // Without columns, only attributes of DICOM files are left to be copied.
+            self.data.metadata.retain(|name| check_keyword(name).is_ok());
+        }
+        self.data.images = images;
         self.data.synthetic = false;
     }
 }
@@ -86,90 +94,6 @@ impl Study {
 /// The folder that a manifest at `path` lies in; empty for the current one.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
-}
-
-/// Where the images come from, what is known about them.
-#[derive(Debug, Clone, Serialize)]
-pub struct DataSpec {
-    /// The files.
-    pub images: ImageSource,
-    /// The folder that the paths in a CSV start from; `None` is the CSV's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub root: Option<PathBuf>,
-    /// Side of the centre square that is cut out of every image before anything else.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub crop: Option<usize>,
-    /// Ground truth.
-    pub labels: Option<Labels>,
-    /// Groups (patients).
-    pub group: Option<GroupBy>,
-    /// At most so many, evenly spread over the sorted list.
-    pub limit: Option<usize>,
-    /// True if the images were drawn from a generator; the report says so.
-    pub synthetic: bool,
-}
-
-/// Which files.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ImageSource {
-    /// All image files below a folder.
-    Folder(PathBuf),
-    /// The files that the `path` column names, relative to the CSV or to [`DataSpec::root`].
-    Csv(PathBuf),
-    /// All files that match.
-    Glob(String),
-    /// These.
-    Files(Vec<PathBuf>),
-}
-
-impl ImageSource {
-    /// A CSV by its ending, a glob by its wildcards, else a folder.
-    pub fn new(base: &Path, text: &str) -> Self {
-        let path = base.join(text);
-        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
-            Self::Csv(path)
-        } else if text.contains(['*', '?', '[']) {
-            Self::Glob(path.display().to_string())
-        } else {
-            Self::Folder(path)
-        }
-    }
-}
-
-/// Ground truth: an image whose value stands in neither list is unlabelled.
-#[derive(Debug, Clone, Serialize)]
-pub struct Labels {
-    /// Where the value comes from.
-    pub by: LabelBy,
-    /// Values that mean the target class.
-    pub positive: Vec<String>,
-    /// Values that mean it is absent.
-    pub negative: Vec<String>,
-}
-
-/// Where a label's value comes from.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LabelBy {
-    /// The name of the folder that the image lies in.
-    Folder,
-    /// A column of the CSV.
-    Column(String),
-}
-
-/// Where a group's name comes from.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GroupBy {
-    /// The first capture (or the whole match) of an expression on the file name.
-    FileName(#[serde(serialize_with = "as_text")] Regex),
-    /// A column of the CSV.
-    Column(String),
-}
-
-fn as_text<S: serde::Serializer>(r: &Regex, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_str(r.as_str())
 }
 
 /// A class as a manifest names it.

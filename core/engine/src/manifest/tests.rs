@@ -440,3 +440,55 @@ fn a_gate_needs_a_latent_space() {
     let message = open(text, &[]).unwrap_err().to_string();
     assert!(message.contains("[trust] without [generator] and [encoder]"), "{message}");
 }
+
+#[test]
+fn data_name_windows_masks_frames_and_metadata() {
+    let list = GOOD.replace(
+        "images = \"images\"",
+        "images = \"scans.parquet\"\nwindow = { centre = 40, width = 400 }\nmask = { column = \"roi\" }\n\
+         frame = { column = \"slice\" }\nmetadata = [\"site\", \"PatientAge\"]",
+    );
+    let data = open(&list, &[]).unwrap().data;
+    assert_eq!(data.images, ImageSource::Parquet("studies/scans.parquet".into()));
+    let function = shiftlens_input::VoiFunction::Linear;
+    assert_eq!(data.window, Window::Level { centre: 40.0, width: 400.0, function });
+    assert_eq!((data.mask.as_deref(), data.frame.as_deref()), (Some("roi"), Some("slice")));
+    assert_eq!(data.metadata, ["site", "PatientAge"]);
+    let resolved = serde_json::to_value(&data).unwrap();
+    assert_eq!(
+        resolved["window"],
+        serde_json::json!({ "centre": 40.0, "width": 400.0, "function": "linear" })
+    );
+    // Manifests that say nothing of these resolve to what they were.
+    let before = serde_json::to_value(open(GOOD, &[]).unwrap().data).unwrap();
+    let keys: Vec<&String> = before.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["group", "images", "labels", "limit", "synthetic"]);
+
+    let with = |keys: &str| mistake("images = \"images\"", &format!("images = \"images\"\n{keys}"));
+    for (keys, expected) in [
+        ("window = \"min-max\"", "study.toml:6:10: `window`: \"min-max\": did you mean `minmax`?"),
+        ("window = { low = 5 }", "study.toml:6:10: `window`: expected either `low` and `high`"),
+        ("mask = { column = \"roi\" }", "a `column` needs `images` to be a CSV file (or TSV, Parquet)"),
+        ("frame = { colum = \"f\" }", "unknown key `colum` in `frame` in [data] (did you mean `column`?"),
+        ("frame = \"f\"", "`frame` in [data] is a string, expected a table"),
+        (
+            "metadata = [\"PatientsAge\"]",
+            "`PatientsAge` is no keyword of a DICOM attribute: did you mean `PatientAge`?",
+        ),
+        ("metadata = [\"PixelData\"]", "`PixelData` is neither text nor numbers"),
+    ] {
+        let message = with(keys);
+        assert!(message.contains(expected), "{keys}: {message}");
+    }
+}
+
+#[test]
+fn files_given_by_name_have_attributes_but_no_columns() {
+    let list =
+        GOOD.replace("images = \"images\"", "images = \"scans.csv\"\nmetadata = [\"site\", \"PatientAge\"]");
+    let mut study = open(&list, &[]).unwrap();
+    study.set_images("other.tsv");
+    assert_eq!(study.data.metadata, ["site", "PatientAge"]);
+    study.set_files(vec!["a.dcm".into()]);
+    assert_eq!(study.data.metadata, ["PatientAge"]);
+}

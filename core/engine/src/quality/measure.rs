@@ -1,7 +1,7 @@
 //! A study's generator and encoder, measured on its own images.
 
 use super::{Evaluator, Quality, Settings, features, fit, perceptual, psnr, ssim};
-use crate::data::{self, Item};
+use crate::data::{Item, Reader, View};
 use crate::features::{FeatureSpec, open};
 use crate::metrics::mean;
 use crate::registry::{Drawing, hash_file};
@@ -20,8 +20,8 @@ pub struct Plan {
     pub settings: Settings,
     /// Seed of the drawn codes.
     pub seed: u64,
-    /// Centre square of each real image, in pixels, as the study's data say.
-    pub crop: Option<usize>,
+    /// How each real image is seen, as the study's data say.
+    pub view: View,
 }
 
 /// The feature network of a [`Measurement`].
@@ -104,7 +104,7 @@ pub fn measure(
     let mut left_out = Vec::new();
     let mut done = 0;
     let real = items.chunks(batch).filter_map(|chunk| {
-        let read = read_chunk(chunk, plan.crop, monitor, &mut left_out);
+        let read = read_chunk(chunk, plan.view, monitor, &mut left_out);
         done += chunk.len() as u64;
         monitor.progress("features of real images", done, items.len() as u64);
         let fitted = read.and_then(|read| {
@@ -146,18 +146,19 @@ pub fn measure(
 /// The images of a chunk that can be read; the others are noted and said.
 fn read_chunk(
     chunk: &[Item],
-    crop: Option<usize>,
+    view: View,
     monitor: &dyn Monitor,
     left_out: &mut Vec<FailureRecord>,
 ) -> Result<Vec<Images>> {
     monitor.check()?;
     let mut read = Vec::with_capacity(chunk.len());
+    let mut reader = Reader::new(view);
     for item in chunk {
-        match data::read(&item.path, crop) {
+        match reader.read(&item.source()) {
             Ok(x) => read.push(x),
             Err(e) => {
                 monitor.log(Level::Warn, &format!("left out: {e}"));
-                left_out.push(FailureRecord { path: item.path.display().to_string(), error: e.to_string() });
+                left_out.push(FailureRecord { path: item.source().to_string(), error: e.to_string() });
             }
         }
     }
@@ -204,7 +205,7 @@ fn reconstruct(
     let mut done = 0;
     for chunk in items.chunks(plan.settings.batch) {
         // Who could not be read was said before.
-        let read = read_chunk(chunk, plan.crop, &Quiet(monitor), &mut Vec::new())?;
+        let read = read_chunk(chunk, plan.view, &Quiet(monitor), &mut Vec::new())?;
         // Components take images of one shape at a time.
         for alike in read.chunk_by(|a, b| a.shape() == b.shape()) {
             one_batch(evaluator, parts, encoder, &Images::concat(alike)?, &mut sums)?;

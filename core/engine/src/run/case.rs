@@ -1,7 +1,7 @@
 //! One case: its arrays, its record, its folder.
 
 use super::folder::{RunFolder, write_json};
-use crate::data::{self, Item};
+use crate::data::{Item, Source};
 use crate::latent_shift::{flip, monotony};
 use crate::registry::hex;
 use safetensors::tensor::{Dtype, TensorView};
@@ -47,17 +47,10 @@ fn notes_with_class(notes: &[(String, String)], class: &Target) -> Vec<(String, 
     class.into_iter().chain(notes.iter().cloned()).collect()
 }
 
-/// Reads an image, or its centre square, and the sha256 of its file.
-pub fn read_with_hash(path: &Path, crop: Option<usize>) -> Result<(Images, String)> {
-    let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
-    let x = data::decode(path, &bytes).and_then(|x| data::centre(path, x, crop))?;
-    Ok((x, hex(&Sha256::digest(&bytes))))
-}
-
-/// A path for people: `manifests/../images/a.png` becomes `images/a.png`.
-pub fn shown(path: &Path) -> String {
+/// A path for people: `manifests/../images/a.png` becomes `images/a.png`; a frame's number follows behind `#`.
+pub fn shown(source: &Source) -> String {
     let mut out = PathBuf::new();
-    for part in path.components() {
+    for part in source.path.components() {
         match part {
             Component::ParentDir if matches!(out.components().next_back(), Some(Component::Normal(_))) => {
                 out.pop();
@@ -66,7 +59,7 @@ pub fn shown(path: &Path) -> String {
             part => out.push(part),
         }
     }
-    out.display().to_string()
+    Source { path: out, frame: source.frame }.to_string()
 }
 
 /// The records of all explanations; the writer fills in the pictures.

@@ -83,7 +83,7 @@ pub fn resolved(study: &Study, parts: &Components) -> Value {
 pub fn of_run(resolved: &Value) -> String {
     let mut v = resolved.clone();
     if let Some(data) = v.get_mut("data").and_then(Value::as_object_mut) {
-        data.retain(|k, _| ["images", "crop"].contains(&k.as_str()));
+        data.retain(|k, _| ["images", "crop", "window"].contains(&k.as_str()));
         // Files given one by one gather in one folder.
         if let Some(images) = data.get_mut("images").and_then(Value::as_object_mut)
             && images.contains_key("files")
@@ -112,6 +112,9 @@ pub fn of_direction(study: &Study, parts: &Components, labelled: &[Item]) -> Str
         v["items"] = json!([data.images, seen]);
         if let Some(crop) = data.crop {
             v["crop"] = json!(crop);
+        }
+        if !data.window.is_default() {
+            v["window"] = json!(data.window);
         }
     }
     sum(&v)

@@ -21,7 +21,7 @@ mod trust;
 pub use figures::figures;
 pub use folder::RunFolder;
 
-use crate::data::{self, Item};
+use crate::data::{self, Item, Reader, View};
 use crate::direction::{self, Found, Plan, Sample};
 use crate::manifest::{LabelSource, Study};
 use crate::registry::Components;
@@ -230,11 +230,11 @@ fn find_direction(
     };
     let (generator, encoder) = (latent.generator.as_mut(), latent.encoder.as_mut());
     let (predictor, target, finder) = (parts.predictor.as_mut(), &parts.target, latent.finder.as_mut());
-    let crop = spec.data.as_ref().unwrap_or(&study.data).crop;
+    let view = spec.data.as_ref().unwrap_or(&study.data).view();
     let mut found = match spec.labels {
         LabelSource::Predictor if own.is_some() => {
             let all: Vec<&Item> = fitted.iter().collect();
-            let coded = encode(&all, crop, encoder, options.batch, monitor)?;
+            let coded = encode(&all, view, encoder, options.batch, monitor)?;
             let what = Some("asking about encoded images");
             let y = direction::score_codes(&coded.codes, generator, predictor, target, what, monitor)?;
             let sample = Sample { values: &y, ..coded.sample("encoded images") };
@@ -253,7 +253,7 @@ fn find_direction(
         }
         LabelSource::Truth => {
             let labelled: Vec<&Item> = fitted.iter().filter(|i| i.label.is_some()).collect();
-            let coded = encode(&labelled, crop, encoder, options.batch, monitor)?;
+            let coded = encode(&labelled, view, encoder, options.batch, monitor)?;
             let sample = coded.sample("labelled images");
             // The labels are 0 and 1; f changes its mind at its own threshold.
             let plan = Plan { threshold: 0.5, ..plan };
@@ -285,16 +285,17 @@ impl Coded {
 /// The code, the label and the group of every image; one that cannot be read is left out and named.
 fn encode(
     items: &[&Item],
-    crop: Option<usize>,
+    view: View,
     encoder: &mut dyn shiftlens_api::Encoder,
     batch: usize,
     monitor: &dyn Monitor,
 ) -> Result<Coded> {
     let (mut codes, mut labels, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    let mut reader = Reader::new(view);
     for (done, chunk) in items.chunks(batch.max(1)).enumerate() {
         monitor.check()?;
         for item in chunk {
-            match data::read(&item.path, crop).and_then(|x| encoder.encode(&x)) {
+            match reader.read(&item.source()).and_then(|x| encoder.encode(&x)) {
                 Ok(w) => {
                     codes.push(w);
                     labels.push(f32::from(u8::from(item.label == Some(true))));
@@ -317,14 +318,10 @@ fn encode(
 /// A chunk of the list, decoded: index, image and sha256 of the file, or why not.
 type Chunk = Vec<(usize, Result<(Images, String)>)>;
 
-fn read_chunks(
-    items: &[Item],
-    crop: Option<usize>,
-    chunks: &[std::ops::Range<usize>],
-    out: &SyncSender<Chunk>,
-) {
+fn read_chunks(items: &[Item], view: View, chunks: &[std::ops::Range<usize>], out: &SyncSender<Chunk>) {
+    let mut reader = Reader::new(view);
     for range in chunks {
-        let chunk = range.clone().map(|i| (i, case::read_with_hash(&items[i].path, crop))).collect();
+        let chunk = range.clone().map(|i| (i, reader.read_hashed(&items[i].source()))).collect();
         if out.send(chunk).is_err() {
             return;
         }
@@ -370,7 +367,7 @@ fn explain_all(
     let (to_writer, from_worker) = sync_channel::<(usize, Case, String)>(2 * batch);
     let mut failures = std::thread::scope(|scope| {
         let chunks = &chunks;
-        scope.spawn(move || read_chunks(items, study.data.crop, chunks, &to_worker));
+        scope.spawn(move || read_chunks(items, study.data.view(), chunks, &to_worker));
         let writing = scope.spawn(move || write_cases(&from_worker, folder, writer));
         let worked = work(study, parts, found, items, done, todo, from_reader, to_writer, monitor);
         let written = writing.join().unwrap_or_else(|_| Err(Error::component("case writer", "panicked")));
@@ -435,9 +432,9 @@ fn work(
 fn failure(item: &Item, i: usize, e: &Error) -> (usize, FailureRecord) {
     // Readers name the file in front; here the record does.
     let error = e.to_string();
-    let own = format!("{}: ", item.path.display());
+    let own = format!("{}: ", item.source());
     let error = error.strip_prefix(&own).unwrap_or(&error).to_owned();
-    (i, FailureRecord { path: case::shown(&item.path), error })
+    (i, FailureRecord { path: case::shown(&item.source()), error })
 }
 
 fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Explained) -> Case {
@@ -448,7 +445,7 @@ fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Expl
     let record = CaseRecord {
         schema: RECORD_SCHEMA,
         id: item.id.clone(),
-        path: case::shown(&item.path),
+        path: case::shown(&item.source()),
         synthetic: study.data.synthetic,
         group: item.group.clone(),
         label: item.label,

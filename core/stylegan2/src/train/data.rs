@@ -8,18 +8,23 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use shiftlens_api::resize::{self, Filter};
-use shiftlens_api::{Error, Images, Result};
+use shiftlens_api::{Error, Result};
+use shiftlens_input::{ImageSource, Reader, Source, View, Window, sources};
 use std::path::{Path, PathBuf};
 
 /// Where the images are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DataSection {
-    /// Folders, searched recursively for PNG and JPEG files, and CSV files with a column `path`. Relative to the manifest.
+    /// Folders, searched recursively, and lists (CSV, TSV, Parquet) with a column `path`. Relative to the manifest. Every
+    /// frame of a file is an image.
     pub images: Vec<PathBuf>,
-    /// Folder that the paths in CSV files are relative to; without it each file's own. Relative to the manifest.
+    /// Folder that the paths in lists are relative to; without it each list's own. Relative to the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PathBuf>,
+    /// Which stored values are black and white.
+    #[serde(default, skip_serializing_if = "Window::is_default")]
+    pub window: Window,
     /// Side in pixels of the centred square that is cut out before resizing; without it the largest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<usize>,
@@ -37,25 +42,21 @@ impl DataSection {
         self.images.iter_mut().chain(&mut self.root).for_each(|p| resolve(manifest, p));
     }
 
-    /// The files of all folders and CSV files, in path order.
-    fn files(&self) -> Result<Vec<PathBuf>> {
-        let mut files = Vec::new();
+    /// The images of all folders and lists, in path order.
+    fn sources(&self) -> Result<Vec<Source>> {
+        let mut found = Vec::new();
         for place in &self.images {
-            if place.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
-                table(place, self.root.as_deref(), &mut files)?;
-            } else {
-                list(place, &mut files)?;
-            }
+            found.extend(sources(&ImageSource::of(place.clone()), self.root.as_deref())?);
         }
-        files.sort();
-        if files.is_empty() {
+        found.sort();
+        if found.is_empty() {
             return Err(Error::Invalid(format!(
-                "{:?}: no PNG or JPEG files; data.images must name folders of training images, or CSV files with a column \
-                 `path`",
+                "{:?}: no images; data.images must name folders of training images, or lists (CSV, TSV, Parquet) with a \
+                 column `path`",
                 self.images
             )));
         }
-        Ok(files)
+        Ok(found)
     }
 }
 
@@ -70,67 +71,21 @@ pub struct Dataset {
     digest: String,
 }
 
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
-    for entry in entries {
-        let path = entry.map_err(|e| Error::io(folder, e))?.path();
-        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-        if path.is_dir() {
-            list(&path, files)?;
-        } else if matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg")) {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
-/// The paths of a CSV file's column `path`.
-fn table(file: &Path, root: Option<&Path>, files: &mut Vec<PathBuf>) -> Result<()> {
-    let refuse = |what: String| Error::Invalid(format!("{}: {what}", file.display()));
-    let bytes = std::fs::read(file).map_err(|e| Error::io(file, e))?;
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
-    let header = reader.headers().map_err(|e| refuse(e.to_string()))?.clone();
-    let Some(column) = header.iter().position(|name| name == "path") else {
-        let found: Vec<&str> = header.iter().collect();
-        return Err(refuse(format!("expected a column `path`, found {}", found.join(", "))));
-    };
-    let root = root.or(file.parent()).unwrap_or(Path::new("."));
-    for (i, row) in reader.records().enumerate() {
-        let row = row.map_err(|e| refuse(e.to_string()))?;
-        match row.get(column) {
-            Some(path) if !path.is_empty() => files.push(root.join(path)),
-            _ => return Err(refuse(format!("row {}: `path` is empty", i + 1))),
-        }
-    }
-    Ok(())
-}
-
 /// Reads an image, cropped to a centred square and resized, into `out`, `[C, R, R]`.
 fn read(
-    path: &Path,
+    reader: &mut Reader,
+    source: &Source,
     (channels, resolution): (usize, usize),
-    crop: Option<usize>,
     out: &mut [u8],
 ) -> Result<()> {
-    let invalid = |e: &dyn std::fmt::Display| Error::Invalid(format!("{}: {e}", path.display()));
-    let picture = image::open(path).map_err(|e| invalid(&e))?;
-    let (h, w) = (picture.height() as usize, picture.width() as usize);
-    let raw = if channels == 1 { picture.to_luma32f().into_raw() } else { planes(&picture) };
-    let images = Images::new([1, channels, h, w], raw)?;
+    let images = reader.read(source)?.with_channels(channels)?;
+    let (h, w) = images.size();
     // A square from the centre, so that nothing is distorted.
-    let side = crop.unwrap_or(h.min(w));
-    let square = images
-        .centre(side)
-        .ok_or_else(|| invalid(&format!("the image is {w}x{h} pixels, smaller than data.crop, {side}")))?;
+    let square = if h == w { Some(images) } else { images.centre(h.min(w)) };
+    let square = square.ok_or_else(|| Error::Invalid(format!("{source}: an image without pixels")))?;
     let small = resize::images(&square, (resolution, resolution), Filter::Bilinear)?;
     out.iter_mut().zip(small.as_slice()).for_each(|(o, v)| *o = (v * 255.0).round() as u8);
     Ok(())
-}
-
-/// Planar colours in [0, 1].
-fn planes(picture: &image::DynamicImage) -> Vec<f32> {
-    let raw = picture.to_rgb32f().into_raw();
-    (0..3).flat_map(|c| raw.iter().skip(c).step_by(3).copied().collect::<Vec<_>>()).collect()
 }
 
 /// One of the eight orientations: transposed, then turned upside down, then mirrored, where the bits 4, 2, 1 are set.
@@ -162,19 +117,22 @@ impl Dataset {
     /// Reads every image, in path order, cropped to a centred square and resized.
     ///
     /// # Errors
-    /// If a folder, a table or an image cannot be read, an image is smaller than the crop, or there is no image.
+    /// If a folder, a list or an image cannot be read, an image is smaller than the crop, or there is no image.
     pub fn load(section: &DataSection, channels: usize, resolution: usize) -> Result<Self> {
         if section.crop == Some(0) {
             return Err(Error::Invalid("data.crop: expected at least 1 pixel".into()));
         }
-        let files = section.files()?;
+        let found = section.sources()?;
         let size = channels * resolution * resolution;
-        let mut pixels = vec![0; files.len() * size];
-        let read = |(out, file): (&mut [u8], &PathBuf)| read(file, (channels, resolution), section.crop, out);
-        pixels.par_chunks_exact_mut(size).zip(&files).try_for_each(read)?;
+        let mut pixels = vec![0; found.len() * size];
+        let view = View { window: section.window, crop: section.crop, smallest: 1 };
+        pixels.par_chunks_exact_mut(size).zip(&found).try_for_each_init(
+            || Reader::new(view),
+            |reader, (out, source)| read(reader, source, (channels, resolution), out),
+        )?;
         let digest = Sha256::digest(&pixels).iter().map(|b| format!("{b:02x}")).collect();
         let (flip, rotate) = (section.flip, section.rotate);
-        Ok(Self { pixels, count: files.len(), channels, resolution, flip, rotate, digest })
+        Ok(Self { pixels, count: found.len(), channels, resolution, flip, rotate, digest })
     }
 
     /// Number of images.
@@ -274,12 +232,13 @@ mod tests {
         assert!(error.contains("sub/sub/a.png"), "{error}");
         let large = DataSection { crop: Some(5), ..section.clone() };
         let error = Dataset::load(&large, 1, 2).err().unwrap().to_string();
-        assert!(error.contains("a.png") && error.contains("4x4") && error.contains("data.crop"), "{error}");
+        assert!(error.contains("a.png") && error.contains("4x4") && error.contains("`crop`"), "{error}");
         std::fs::write(&list, "label,file\n1,a.png\n").unwrap();
         let error = Dataset::load(&section, 1, 2).err().unwrap().to_string();
-        assert!(error.contains("column `path`, found label, file"), "{error}");
+        assert!(error.contains("no column `path`: expected one of: label, file"), "{error}");
         std::fs::write(&list, "label,path\n1,\n").unwrap();
-        assert!(Dataset::load(&section, 1, 2).err().unwrap().to_string().contains("row 1"));
+        let error = Dataset::load(&section, 1, 2).err().unwrap().to_string();
+        assert!(error.contains("list.CSV:2: the column `path` is empty"), "{error}");
 
         // Many draws show every orientation of the dihedral group and nothing else.
         let turned = DataSection {
@@ -303,5 +262,25 @@ mod tests {
             [10, 6, 9, 5],
         ];
         assert_eq!(found, BTreeSet::from(expected));
+    }
+
+    #[test]
+    fn windows_and_endings_are_those_of_studies() {
+        let folder = tempfile::tempdir().unwrap();
+        // Stored values 1000, 1100 and so on, in a format and depth that trainings did not always read.
+        let picture: image::ImageBuffer<image::Luma<u16>, Vec<u16>> =
+            image::ImageBuffer::from_fn(4, 4, |x, y| image::Luma([(1000 + 100 * (4 * y + x)) as u16]));
+        picture.save(folder.path().join("a.tif")).unwrap();
+        let text = "images = [\"a\"]\nwindow = { low = 1000, high = 2500 }\n";
+        let section: DataSection = toml::from_str(text).unwrap();
+        let section = DataSection { images: vec![folder.path().to_owned()], ..section };
+        let data = Dataset::load(&section, 1, 4).unwrap();
+        let expected: Vec<u8> = (0..16).map(|k| 17 * k).collect();
+        assert_eq!(bytes(&data.range(0, 1, &Device::Cpu).unwrap()), expected);
+        // A checkpoint's manifest from before the key is still the same manifest.
+        let usual = serde_json::to_value(DataSection::default()).unwrap();
+        assert!(usual.get("window").is_none());
+        let message = toml::from_str::<DataSection>("images = []\nwindow = \"min\"").unwrap_err().to_string();
+        assert!(message.contains("\"min\""), "{message}");
     }
 }

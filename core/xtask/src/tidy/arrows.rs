@@ -9,13 +9,21 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     ("core/api", "shiftlens-api", &[]),
     ("core/sdk", "shiftlens-sdk", &["shiftlens-abi", "shiftlens-api"]),
     ("core/onnx", "shiftlens-onnx", &["shiftlens-api"]),
-    ("core/stylegan2", "shiftlens-stylegan2", &["shiftlens-api"]),
+    ("core/input", "shiftlens-input", &["shiftlens-api"]),
+    ("core/stylegan2", "shiftlens-stylegan2", &["shiftlens-api", "shiftlens-input"]),
     ("core/evaluation", "shiftlens-evaluation", &["shiftlens-api"]),
     (
         "core/engine",
         "shiftlens-engine",
         // The SDK's bridge is the one implementation of the ABI: the host stands on its other end.
-        &["shiftlens-abi", "shiftlens-api", "shiftlens-sdk", "shiftlens-onnx", "shiftlens-stylegan2"],
+        &[
+            "shiftlens-abi",
+            "shiftlens-api",
+            "shiftlens-sdk",
+            "shiftlens-onnx",
+            "shiftlens-input",
+            "shiftlens-stylegan2",
+        ],
     ),
     ("core/report", "shiftlens-report", &["shiftlens-api"]),
     // Training is no study, so the program reaches it without the engine.

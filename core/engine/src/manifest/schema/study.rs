@@ -5,8 +5,9 @@ use crate::manifest::check::{ALONG, FORMATS, LABEL_SOURCES};
 use crate::manifest::outline::{Field, Shape};
 use crate::manifest::raw::{SCHEMA, outline};
 use crate::registry::{self, Rules, class_schema};
-use schemars::{Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
+use shiftlens_input::Window;
 
 /// Keys whose absence the parser notices without asking for them as required.
 const ALSO_REQUIRED: [&str; 2] = ["data.labels.positive", "data.labels.negative"];
@@ -115,6 +116,9 @@ impl Writer {
             // What else they may hold depends on the kind.
             Shape::Any if path.ends_with(".output") && path != "predictor.output" => {
                 json!({ "type": "string" })
+            }
+            Shape::Any if shared(path) == "data.window" => {
+                Window::json_schema(&mut self.generator).to_value()
             }
             Shape::Any => json!({ "type": "object" }),
         };

@@ -10,12 +10,12 @@ pub const TEXTS: &[(&str, &str)] = &[
     ("data", "The images that are explained, and what is known about them."),
     (
         "data.images",
-        "A folder, a CSV with a column `path`, or a glob such as \"knees/*.png\"; relative to this file. May hold \
+        "A folder, a list (CSV, TSV, Parquet) with a column `path`, or a glob such as \"knees/*.png\"; relative to this file. May hold \
          ${VARIABLE} or ${VARIABLE:-default}.",
     ),
     (
         "data.root",
-        "The folder that the paths in a CSV start from; left out: the CSV's own. May hold ${VARIABLE} or \
+        "The folder that the paths in a list start from; left out: the list's own. May hold ${VARIABLE} or \
          ${VARIABLE:-default}.",
     ),
     (
@@ -25,9 +25,9 @@ pub const TEXTS: &[(&str, &str)] = &[
     ("data.labels", "Ground truth, for figures in the report; an image in neither list has none."),
     (
         "data.labels.from",
-        "\"folder\": the name of the folder that an image lies in; \"column\": a column of the CSV.",
+        "\"folder\": the name of the folder that an image lies in; \"column\": a column of the list.",
     ),
-    ("data.labels.column", "The CSV's column, with from = \"column\"."),
+    ("data.labels.column", "The list's column, with from = \"column\"."),
     ("data.labels.positive", "Values that mean the target class."),
     ("data.labels.negative", "Values that mean that it is absent."),
     ("data.group", "What belongs together, such as the images of one patient: by file name or by a column."),
@@ -35,7 +35,20 @@ pub const TEXTS: &[(&str, &str)] = &[
         "data.group.file-name",
         "A regular expression on the file name; its first group, or all that matches, names the group.",
     ),
-    ("data.group.column", "The CSV's column that names the group."),
+    ("data.group.column", "The list's column that names the group."),
+    (
+        "data.window",
+        "Which stored values of grey images are black and white; left out: \"file\", what the file says, else the range of its \
+         type.",
+    ),
+    ("data.mask", "A mask image for each row of the list; 0 is outside."),
+    ("data.mask.column", "The list's column with the paths of masks."),
+    ("data.frame", "One frame of each row's file, counted from 1; without it, all of them."),
+    ("data.frame.column", "The list's column with the numbers of frames."),
+    (
+        "data.metadata",
+        "Columns of the list, or keywords of DICOM attributes, that are copied into the records.",
+    ),
     ("data.limit", "At most so many images, evenly spread over the sorted list."),
     ("data.synthetic", "The images were drawn from a generator; the report says so."),
     ("predictor", "The classifier f that is explained."),
@@ -61,7 +74,10 @@ pub const TEXTS: &[(&str, &str)] = &[
         "\"normal\": along the classifier's normal, as in the paper; \"pattern\": along the codes' covariance with it \
          (Haufe et al. 2014).",
     ),
-    ("direction.data", "Images whose codes the direction is fitted to; left out: sampled codes, or with labels = \"truth\" the study's own."),
+    (
+        "direction.data",
+        "Images whose codes the direction is fitted to; left out: sampled codes, or with labels = \"truth\" the study's own.",
+    ),
     ("direction.audit", "How much is spent on judging the direction."),
     ("direction.audit.refits", "Refits to bootstrap samples; left out: 10."),
     ("direction.audit.randoms", "Random directions to compare with; left out: 10."),
