@@ -72,6 +72,14 @@ pub fn part(x: &Tensor, group: usize, (b, parts): (usize, usize)) -> Result<Tens
     x.reshape(split)?.narrow(1, b * columns, columns)?.contiguous()?.reshape(joined)
 }
 
+/// What G's step leaves for D's and for the log.
+struct StepOfG {
+    loss: f64,
+    kept: Vec<Kept>,
+    spread: Option<f64>,
+    joint: Option<JointParts>,
+}
+
 fn add(total: &mut Option<GradStore>, grads: GradStore) -> Result<()> {
     match total {
         Some(total) => total.extend(grads),
@@ -138,7 +146,7 @@ impl Trainer {
             return Ok(Outcome { joint: Some(joint), ..Outcome::default() });
         }
         let precise = self.manifest.training.precision.for_second_order();
-        let (g_loss, kept, spread, joint) = first_order(|| self.step_g(real))?;
+        let StepOfG { loss: g_loss, kept, spread, joint } = first_order(|| self.step_g(real))?;
         let due = |interval: Option<u64>, step: u64| interval.is_some_and(|n| step.is_multiple_of(n));
         let path_length = due(self.manifest.path_length_interval(), self.step)
             .then(|| with_precision(precise, || self.step_path_length()))
@@ -185,7 +193,7 @@ impl Trainer {
         }
     }
 
-    fn step_g(&mut self, real: &Tensor) -> Result<(f64, Vec<Kept>, Option<f64>, Option<JointParts>)> {
+    fn step_g(&mut self, real: &Tensor) -> Result<StepOfG> {
         let t = &self.manifest.training;
         let (batch, parts, group, rate, e_rate) = (
             t.batch,
@@ -250,7 +258,7 @@ impl Trainer {
         if let Some(e) = &mut self.joint {
             e.adam.step(&grads, e_rate)?;
         }
-        Ok((value, kept, seen, joint))
+        Ok(StepOfG { loss: value, kept, spread: seen, joint })
     }
 
     fn lazy_g(&self) -> f64 {
