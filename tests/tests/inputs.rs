@@ -56,6 +56,7 @@ fn frames_of_dicom_files_become_cases_and_patients_stay_behind() {
         paths,
         [("ct-jpeg2000", "ct-jpeg2000.dcm"), ("dx", "dx.dcm"), ("us-f1", "us.dcm#1"), ("us-f2", "us.dcm#2")]
     );
+    assert_eq!(found[0].metadata, [("BodyPartExamined".to_owned(), "KNEE".to_owned())]);
     assert_eq!(arrays(&out.join("cases/us-f2/arrays.safetensors"))["x"].shape(), [3, 10, 12]);
     for (name, content) in contents(&out).into_iter().chain([("the terminal".into(), answer.text().into())]) {
         for person in [&b"Doe^"[..], b"^Jane", b"P-4711"] {

@@ -105,6 +105,9 @@ pub struct CaseRecord {
     pub group: Option<String>,
     /// Ground truth: true is the target class, where known.
     pub label: Option<bool>,
+    /// What the manifest asks to be copied for every image (`metadata` of `[data]`) and is known of this one, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<(String, String)>,
     /// f's score of every class on the image.
     pub scores: Vec<f32>,
     /// f's score of the target class on the image, f(x).

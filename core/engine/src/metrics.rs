@@ -1,61 +1,11 @@
 //! Figures of merit. Everything is computed in f64; ties are treated as the textbooks do.
 
-/// Ranks from 1; equal values share the mean of their ranks.
-fn ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
-    let mut ranks = vec![0.0; values.len()];
-    let mut from = 0;
-    while from < order.len() {
-        let mut to = from + 1;
-        while to < order.len() && values[order[to]] == values[order[from]] {
-            to += 1;
-        }
-        let mean = (from + 1 + to) as f64 / 2.0;
-        order[from..to].iter().for_each(|&i| ranks[i] = mean);
-        from = to;
-    }
-    ranks
-}
-
-/// Area under the ROC curve: the share of (positive, negative) pairs that the score puts in the right order, ties
-/// counting a half (Mann and Whitney 1947). `None` unless both classes are present.
-pub fn auc(scores: &[f64], labels: &[bool]) -> Option<f64> {
-    let positives = labels.iter().filter(|l| **l).count() as f64;
-    let negatives = labels.len() as f64 - positives;
-    if positives == 0.0 || negatives == 0.0 {
-        return None;
-    }
-    let sum: f64 = ranks(scores).iter().zip(labels).filter(|(_, l)| **l).map(|(r, _)| r).sum();
-    Some((sum - positives * (positives + 1.0) / 2.0) / (positives * negatives))
-}
-
-/// Pearson's correlation; `None` if either side does not vary.
-pub fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
-    let (ma, mb) = (mean(a)?, mean(b)?);
-    let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
-    for (x, y) in a.iter().zip(b) {
-        ab += (x - ma) * (y - mb);
-        aa += (x - ma).powi(2);
-        bb += (y - mb).powi(2);
-    }
-    (aa > 0.0 && bb > 0.0).then(|| ab / (aa * bb).sqrt())
-}
-
-/// Spearman's rank correlation: Pearson's of the ranks; `None` if either side does not vary.
-pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
-    pearson(&ranks(a), &ranks(b))
-}
+pub use shiftlens_evaluation::rank::{auc, mean, pearson, spearman};
 
 /// Share of scores on the right side of `threshold` (at or above is positive); `None` if empty.
 pub fn accuracy(scores: &[f64], labels: &[bool], threshold: f64) -> Option<f64> {
     let right = scores.iter().zip(labels).filter(|(s, l)| (**s >= threshold) == **l).count();
     (!labels.is_empty()).then(|| right as f64 / labels.len() as f64)
-}
-
-/// Arithmetic mean; `None` if empty.
-pub fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 /// Median, the mean of the middle two for an even count; `None` if empty.

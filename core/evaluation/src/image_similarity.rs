@@ -62,6 +62,14 @@ fn blurred(plane: &[f64], w: usize, window: &[f64]) -> Vec<f64> {
         .collect()
 }
 
+/// SSIM of two planes of rows of `w` values at every window that lies within them, `[h - 10, w - 10]`.
+///
+/// # Panics
+/// If a plane is smaller than a window.
+pub fn ssim_map(a: &[f32], b: &[f32], w: usize) -> Vec<f64> {
+    map(a, b, w, &window())
+}
+
 /// SSIM of one plane at every window: Wang et al. 2004, equation 13.
 fn map(a: &[f32], b: &[f32], w: usize, window: &[f64]) -> Vec<f64> {
     let of = |f: &dyn Fn(f64, f64) -> f64| -> Vec<f64> {

@@ -26,7 +26,7 @@ mod window;
 
 pub use dicom::{Keyword, check_keyword};
 pub use format::EXTENSIONS;
-pub use list::{Census, Item, census, scan, sources};
+pub use list::{Census, Item, census, columns, scan, sources};
 pub use pixels::MAX_VALUES;
 pub use read::{Reader, SMALLEST_SIDE, Source, View, read_mask};
 pub use spec::{DataSpec, GroupBy, ImageSource, LabelBy, Labels};

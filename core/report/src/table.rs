@@ -58,7 +58,8 @@ const BEFORE_TRUST: usize = 28;
 /// Writes `cases.csv` (UTF-8, RFC 4180 quoting, one header line) from the cases in the folder, and returns its path.
 ///
 /// A case without any explanation has one row. `label` is 1 where the ground truth is the target class, 0 where it is
-/// another, empty where it is not known. `class` is the one that the explanation is about.
+/// another, empty where it is not known. `class` is the one that the explanation is about. Behind the columns that every run
+/// has there is one called `metadata.NAME` for each name that the cases carry.
 ///
 /// # Errors
 /// If `run.json` cannot be read or the file cannot be written; unreadable cases are left out.
@@ -66,14 +67,21 @@ pub fn write_cases_csv(run_dir: &Path) -> Result<PathBuf> {
     let folder = RunFolder::read(run_dir)?;
     let failed = |e: csv::Error| Error::component("cases.csv", e);
     let mut out = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-    out.write_record(COLUMNS).map_err(failed)?;
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in folder.cases.iter().flat_map(|c| &c.metadata) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let header = COLUMNS.iter().map(|c| (*c).to_owned()).chain(names.iter().map(|n| format!("metadata.{n}")));
+    out.write_record(header).map_err(failed)?;
     let target = &folder.run.target;
     for case in &folder.cases {
         if case.explanations.is_empty() {
-            out.write_record(row(case, target, None)).map_err(failed)?;
+            out.write_record(row(case, target, None, &names)).map_err(failed)?;
         }
         for explanation in case.explanations.iter().enumerate() {
-            out.write_record(row(case, target, Some(explanation))).map_err(failed)?;
+            out.write_record(row(case, target, Some(explanation), &names)).map_err(failed)?;
         }
     }
     let bytes = out.into_inner().map_err(|e| Error::component("cases.csv", e.error()))?;
@@ -82,7 +90,12 @@ pub fn write_cases_csv(run_dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn row(case: &CaseRecord, target: &Target, explanation: Option<(usize, &ExplanationRecord)>) -> Vec<String> {
+fn row(
+    case: &CaseRecord,
+    target: &Target,
+    explanation: Option<(usize, &ExplanationRecord)>,
+    metadata: &[&str],
+) -> Vec<String> {
     let mut cells = vec![
         case.id.clone(),
         case.path.clone(),
@@ -158,6 +171,8 @@ fn row(case: &CaseRecord, target: &Target, explanation: Option<(usize, &Explanat
         ]);
     }
     cells.resize(COLUMNS.len(), String::new());
+    let value = |name: &&str| case.metadata.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+    cells.extend(metadata.iter().map(|name| value(name).unwrap_or_default()));
     cells
 }
 

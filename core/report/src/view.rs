@@ -58,6 +58,7 @@ struct CaseView {
     path: String,
     synthetic: bool,
     group: Option<String>,
+    metadata: Vec<(String, String)>,
     /// Ground truth in words, where known.
     label: Option<String>,
     /// The decision of f disagrees with the ground truth.
@@ -218,6 +219,7 @@ fn case(
         path: record.path.clone(),
         synthetic: record.synthetic,
         group: record.group.clone(),
+        metadata: record.metadata.clone(),
         label: record.label.map(|l| label(l, classes, target.class, &target.name)),
         wrong: record.label.is_some_and(|l| l != positive),
         score: score(record.score),

@@ -307,6 +307,7 @@ fn the_table_has_a_row_per_case_and_explanation() {
     let mut b = case("b", 1);
     (b.explanations, b.record.explanations) = (vec![], vec![]);
     (b.record.label, b.record.synthetic, b.record.group) = (None, true, None);
+    b.record.metadata = vec![("age".into(), "61".into())];
     put_case(run.path(), b);
     let path = write_cases_csv(run.path()).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
@@ -319,6 +320,8 @@ fn the_table_has_a_row_per_case_and_explanation() {
     assert_eq!(cell(0, "path"), "odd, \"name\"\nin two lines.png");
     assert_eq!((cell(0, "type"), cell(1, "type"), cell(2, "type")), ("shift", "heatmap", ""));
     assert_eq!((cell(0, "label"), cell(2, "label"), cell(2, "synthetic")), ("1", "", "1"));
+    assert_eq!((cell(0, "metadata.site"), cell(1, "metadata.site"), cell(2, "metadata.site")), ("North <1>", "North <1>", ""));
+    assert_eq!((cell(0, "metadata.age"), cell(2, "metadata.age"), head.len()), ("", "61", 44));
     assert_eq!(cell(0, "lambdas"), "-3 -1.5 0 1.5 3");
     assert_eq!((cell(0, "flip_lambda"), cell(0, "spearman"), cell(0, "score_last")), ("0.333", "1", "0.93"));
     assert_eq!((cell(0, "score_reconstruction"), cell(0, "reconstruction_l1")), ("0.44", "0.031"));
@@ -351,6 +354,7 @@ fn levels_flags_and_the_audit_are_on_the_page_and_in_the_table() {
         "<td class=\"num\">9 %</td>",
         "<strong>1 reconstruction flagged</strong>",
         "is too far &lt;away&gt;",
+        "<span>site North &lt;1&gt;</span>",
         "The encoder&#x27;s code was replaced by projection: gap 0.040, pixel error 0.052 instead of gap 0.350",
         "Tried again by projection, which gave gap 0.040",
     ] {

@@ -1,6 +1,6 @@
 //! A first manifest, with what a model's file and a folder of images say, and in comments what they do not.
 
-use super::study::{ClassRef, ImageSource, Study};
+use super::study::{ClassRef, Study};
 use crate::registry::{Activation, Classifier, Layout};
 use shiftlens_api::{Error, Result};
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ pub struct Found {
     pub images: usize,
     /// The folders that they lie in, by name, with their images; none if it is a single one.
     pub folders: BTreeMap<String, usize>,
-    /// Columns of a CSV.
+    /// Columns of a list.
     pub columns: Vec<String>,
 }
 
@@ -28,14 +28,7 @@ impl Found {
     /// As [`crate::data::scan`].
     pub fn look(study: &Study) -> Result<Self> {
         let items = crate::data::scan(&study.data)?;
-        let columns = match &study.data.images {
-            ImageSource::Csv(path) => {
-                let read = csv::Reader::from_path(path).and_then(|mut r| r.headers().cloned());
-                let header = read.map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))?;
-                header.iter().map(|h| h.trim_matches('\u{feff}').trim().to_owned()).collect()
-            }
-            _ => Vec::new(),
-        };
+        let columns = crate::data::columns(&study.data.images)?;
         let mut folders = BTreeMap::new();
         if columns.is_empty() {
             let names = items.iter().filter_map(|i| i.path.parent()?.file_name()?.to_str());

@@ -15,7 +15,10 @@ impl Study {
     pub fn check_files(&self) -> Result<(), ManifestError> {
         let mut problems = Vec::new();
         let images = match &self.data.images {
-            ImageSource::Folder(path) | ImageSource::Csv(path) => Some(path),
+            ImageSource::Folder(path)
+            | ImageSource::Csv(path)
+            | ImageSource::Tsv(path)
+            | ImageSource::Parquet(path) => Some(path),
             // What they match, or whether they are images, is seen when they are listed.
             ImageSource::Glob(_) | ImageSource::Files(_) => None,
         };

@@ -277,6 +277,7 @@ mod tests {
             synthetic: false,
             group: None,
             label,
+            metadata: vec![],
             scores: vec![1.0 - score, score],
             score,
             explanations: vec![ExplanationRecord::Shift {

@@ -294,8 +294,9 @@ fn encode(
     let mut reader = Reader::new(view);
     for (done, chunk) in items.chunks(batch.max(1)).enumerate() {
         monitor.check()?;
-        for item in chunk {
-            match reader.read(&item.source()).and_then(|x| encoder.encode(&x)) {
+        let images: Vec<Result<Images>> = chunk.iter().map(|item| reader.read(&item.source())).collect();
+        for (item, w) in chunk.iter().zip(encode_chunk(images, encoder)) {
+            match w {
                 Ok(w) => {
                     codes.push(w);
                     labels.push(f32::from(u8::from(item.label == Some(true))));
@@ -313,6 +314,22 @@ fn encode(
         ));
     }
     Ok(Coded { codes: LatentCodes::concat(&codes)?, labels, groups })
+}
+
+/// The code of every image: of all at once where they are of one shape and nothing fails, else one by one.
+fn encode_chunk(
+    images: Vec<Result<Images>>,
+    encoder: &mut dyn shiftlens_api::Encoder,
+) -> Vec<Result<LatentCodes>> {
+    if images.iter().all(Result::is_ok) {
+        let all: Vec<Images> = images.iter().flatten().cloned().collect();
+        if let Ok(codes) = Images::concat(&all).and_then(|x| encoder.encode(&x))
+            && codes.len() == all.len()
+        {
+            return (0..all.len()).map(|i| Ok(codes.slice(i, i + 1))).collect();
+        }
+    }
+    images.into_iter().map(|x| x.and_then(|x| encoder.encode(&x))).collect()
 }
 
 /// A chunk of the list, decoded: index, image and sha256 of the file, or why not.
@@ -449,6 +466,7 @@ fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Expl
         synthetic: study.data.synthetic,
         group: item.group.clone(),
         label: item.label,
+        metadata: item.metadata.clone(),
         scores: e.scores,
         score,
         explanations: records,

@@ -109,6 +109,20 @@ pub fn sources(images: &ImageSource, root: Option<&Path>) -> Result<Vec<Source>>
     Ok(rows.into_iter().flat_map(|row| frames(row, &[])).map(|r| r.source).collect())
 }
 
+/// The names of a list's columns; none for images that are no list.
+///
+/// # Errors
+/// If the list cannot be opened.
+pub fn columns(images: &ImageSource) -> Result<Vec<String>> {
+    if !images.is_list() {
+        return Ok(Vec::new());
+    }
+    Ok(match list(images)? {
+        Listed::Table(table) => table.header().to_vec(),
+        Listed::Files(_) => Vec::new(),
+    })
+}
+
 enum Listed {
     Files(Vec<PathBuf>),
     Table(Box<Table>),

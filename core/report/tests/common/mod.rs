@@ -96,6 +96,7 @@ pub fn case(id: &str, channels: usize) -> Case {
         synthetic: false,
         group: Some("9001".into()),
         label: Some(true),
+        metadata: vec![("site".into(), "North <1>".into())],
         scores: vec![0.6, 0.4],
         score: 0.4,
         explanations: vec![

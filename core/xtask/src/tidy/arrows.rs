@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
             "shiftlens-sdk",
             "shiftlens-onnx",
             "shiftlens-input",
+            "shiftlens-evaluation",
             "shiftlens-stylegan2",
         ],
     ),
