@@ -293,16 +293,26 @@ impl JsonSchema for Window {
                 { "enum": ["file", "full", "minmax", "percentile"] },
                 {
                     "type": "object",
-                    "properties": { "low": { "type": "number" }, "high": { "type": "number" } },
+                    "properties": {
+                        "low": { "type": "number", "description": "Black, and all below." },
+                        "high": { "type": "number", "description": "White, and all above." },
+                    },
                     "required": ["low", "high"],
                     "additionalProperties": false,
                 },
                 {
                     "type": "object",
                     "properties": {
-                        "centre": { "type": "number" },
-                        "width": { "type": "number", "exclusiveMinimum": 0 },
-                        "function": { "enum": ["linear", "linear-exact", "sigmoid"] },
+                        "centre": { "type": "number", "description": "The middle of the window." },
+                        "width": {
+                            "type": "number",
+                            "exclusiveMinimum": 0,
+                            "description": "How many values it spans.",
+                        },
+                        "function": {
+                            "enum": ["linear", "linear-exact", "sigmoid"],
+                            "description": "How values become greys, as DICOM's VOI LUT function says (PS3.3, C.11.2).",
+                        },
                     },
                     "required": ["centre", "width"],
                     "additionalProperties": false,
@@ -315,6 +325,7 @@ impl JsonSchema for Window {
                             "items": { "type": "number", "minimum": 0, "maximum": 100 },
                             "minItems": 2,
                             "maxItems": 2,
+                            "description": "The percentiles of each image that are black and white.",
                         },
                     },
                     "required": ["percentile"],
