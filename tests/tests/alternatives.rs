@@ -17,7 +17,7 @@ images = "images"
 [predictor]
 kind = "onnx"
 path = "KNEE/classifier.onnx"
-input = { layout = "nchw", size = [64, 64], channels = 1, mean = [0.5], std = [0.25] }
+input = { layout = "nchw", size = [64, 64], channels = 1, scale = 255.0, mean = [127.0], std = [128.0] }
 output = { activation = "sigmoid", classes = ["healthy", "osteoarthritis"], target = "osteoarthritis" }
 
 [generator]
@@ -44,7 +44,7 @@ params = { steps = 3, range = 1.0, layers = "middle" }
 #[test]
 fn a_stylegan2_generator_works_with_an_onnx_encoder() {
     const PIXELS: usize = 64 * 64;
-    const D: usize = 64;
+    const D: usize = 256;
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let weight = |p: usize, j: usize| ((j + p) as f32).cos() / PIXELS as f32;

@@ -22,7 +22,7 @@ fn a_stubborn_image_is_projected_through_the_predictors_features() {
         "direction.along=pattern",
         "trust.max-gap=0.001",
         "trust.retry=projection",
-        "trust.params={ steps = 12, features = { weight = 1.0 } }",
+        "trust.params={ steps = 24, learning-rate = 0.02, latent-noise = 0.0, features = { weight = 1.0 } }",
         "explainer.0.params={ range = \"levels\", levels = [0.2, 0.5, 0.8] }",
     ];
     run(&folder.display().to_string(), "2", &gate).expect(0).says(&["2 images explained, 0 failed"]);
@@ -36,7 +36,7 @@ fn a_stubborn_image_is_projected_through_the_predictors_features() {
             continue;
         };
         tried += 1;
-        // Twelve steps from the encoder's code, on f's own features and on pixels: the images come nearer.
+        // Steps from the encoder's code, on f's own features and on pixels: the images come nearer.
         assert!(retry.after.gap < retry.before.gap || retry.after.rmse < retry.before.rmse, "{retry:?}");
         assert_eq!(retry.kept, trust.reconstruction == retry.after);
         let ExplanationRecord::Shift { lambdas, scores, origin, calibration, .. } = &case.explanations[0]

@@ -5,7 +5,7 @@ use shiftlens_tests::program::{Answer, arrays, shiftlens};
 use shiftlens_tests::root;
 use std::path::{Path, PathBuf};
 
-/// The example generator: 64 x 64 grey pixels, w of 64 values, 10 style inputs.
+/// The example generator: 64 x 64 grey pixels, w of 256 values, 10 style inputs.
 fn knee() -> String {
     root().join("examples/knee/generator.safetensors").display().to_string()
 }
@@ -94,13 +94,13 @@ fn codes_give_the_images_they_were_saved_with() {
     .expect(0);
     let a = tensor(at, "a.safetensors", "images", &[7, 1, 64, 64]);
     assert!(a == tensor(at, "b.safetensors", "images", &[7, 1, 64, 64]));
-    let w = tensor(at, "w.safetensors", "w", &[7, 64]);
-    assert!(w == tensor(at, "v.safetensors", "w", &[7, 64]));
+    let w = tensor(at, "w.safetensors", "w", &[7, 256]);
+    assert!(w == tensor(at, "v.safetensors", "w", &[7, 256]));
 
     // W+: the rows of W repeated are W, and another last row changes the image.
-    let mut plus: Vec<f32> = w.chunks_exact(64).flat_map(|row| row.repeat(10)).collect();
-    plus[10 * 64 + 9 * 64..][..64].iter_mut().for_each(|v| *v = -*v);
-    write(at, "plus.safetensors", "w", Dtype::F32, &[7, 10, 64], &bytes(&plus));
+    let mut plus: Vec<f32> = w.chunks_exact(256).flat_map(|row| row.repeat(10)).collect();
+    plus[10 * 256 + 9 * 256..][..256].iter_mut().for_each(|v| *v = -*v);
+    write(at, "plus.safetensors", "w", Dtype::F32, &[7, 10, 256], &bytes(&plus));
     generate(
         at,
         &[
@@ -111,7 +111,7 @@ fn codes_give_the_images_they_were_saved_with() {
     )
     .expect(0);
     let c = tensor(at, "c.safetensors", "images", &[7, 1, 64, 64]);
-    assert!(plus == tensor(at, "u.safetensors", "w", &[7, 10, 64]));
+    assert!(plus == tensor(at, "u.safetensors", "w", &[7, 10, 256]));
     for (i, (a, c)) in a.chunks_exact(64 * 64).zip(c.chunks_exact(64 * 64)).enumerate() {
         let off = largest(a, c);
         assert!(if i == 1 { off > 1e-2 } else { off < 1e-5 }, "image {i}: {off:e}");
@@ -139,8 +139,8 @@ fn truncation_and_noise_do_what_they_say() {
     let cut = ["--truncation", "0", "--truncation-cutoff", "3", "--save-codes", "cut_w.safetensors"];
     let (f, _) = raw("cut", &cut);
     assert!(largest(&f, &a) > 1e-2 && largest(&f, &c) > 1e-2);
-    let w = tensor(at, "cut_w.safetensors", "w", &[2, 10, 64]);
-    let row = |i: usize, l: usize| &w[(i * 10 + l) * 64..][..64];
+    let w = tensor(at, "cut_w.safetensors", "w", &[2, 10, 256]);
+    let row = |i: usize, l: usize| &w[(i * 10 + l) * 256..][..256];
     assert!(row(0, 0) == row(1, 2) && row(0, 3) == row(0, 9) && row(0, 3) != row(1, 3));
     let (e, _) = raw("none", &["--noise", "none"]);
     let off = largest(&c, &e);
@@ -189,12 +189,12 @@ fn bad_input_is_named_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let ones = |n: usize| bytes(&vec![1.0; n]);
-    write(at, "x.safetensors", "x", Dtype::F32, &[3, 64], &ones(192));
-    write(at, "half.safetensors", "w", Dtype::F16, &[3, 64], &ones(96));
-    write(at, "wide.safetensors", "w", Dtype::F32, &[2, 512], &ones(1024));
-    write(at, "rows.safetensors", "w", Dtype::F32, &[2, 14, 64], &ones(2 * 14 * 64));
-    write(at, "none.safetensors", "w", Dtype::F32, &[0, 64], &[]);
-    let good = write(at, "good.safetensors", "w", Dtype::F32, &[3, 64], &ones(192));
+    write(at, "x.safetensors", "x", Dtype::F32, &[3, 256], &ones(768));
+    write(at, "half.safetensors", "w", Dtype::F16, &[3, 256], &ones(384));
+    write(at, "wide.safetensors", "w", Dtype::F32, &[2, 128], &ones(256));
+    write(at, "rows.safetensors", "w", Dtype::F32, &[2, 14, 256], &ones(2 * 14 * 256));
+    write(at, "none.safetensors", "w", Dtype::F32, &[0, 256], &[]);
+    let good = write(at, "good.safetensors", "w", Dtype::F32, &[3, 256], &ones(768));
     let whole = std::fs::read(&good).unwrap();
     std::fs::write(at.join("short.safetensors"), &whole[..whole.len() - 4]).unwrap();
     std::fs::write(at.join("text.safetensors"), "no codes, but long enough for a length").unwrap();
@@ -216,20 +216,20 @@ fn bad_input_is_named_and_leaves_nothing() {
         .expect(code)
         .says(words);
     };
-    let expected = "expected F32 [N, 64] or [N, 10, 64]";
-    codes("x.safetensors", 2, &["x.safetensors", "no tensor `w`", expected, "found `x` F32 [3, 64]"]);
-    codes("half.safetensors", 2, &["`w` is F16 [3, 64]", expected]);
-    codes("wide.safetensors", 2, &["`w` is F32 [2, 512]", expected]);
-    codes("rows.safetensors", 2, &["`w` is F32 [2, 14, 64]", expected]);
+    let expected = "expected F32 [N, 256] or [N, 10, 256]";
+    codes("x.safetensors", 2, &["x.safetensors", "no tensor `w`", expected, "found `x` F32 [3, 256]"]);
+    codes("half.safetensors", 2, &["`w` is F16 [3, 256]", expected]);
+    codes("wide.safetensors", 2, &["`w` is F32 [2, 128]", expected]);
+    codes("rows.safetensors", 2, &["`w` is F32 [2, 14, 256]", expected]);
     codes("none.safetensors", 2, &["at least one code"]);
     codes("short.safetensors", 2, &["short.safetensors", "ends within"]);
     codes("text.safetensors", 2, &["text.safetensors", "not a safetensors file"]);
     codes("empty.safetensors", 2, &["empty.safetensors", "not a safetensors file"]);
     codes("missing.safetensors", 2, &["missing.safetensors"]);
     // The third code is read after the first two were drawn: what was begun goes away.
-    let mut values = vec![1.0; 192];
-    values[2 * 64 + 5] = f32::NAN;
-    write(at, "nan.safetensors", "w", Dtype::F32, &[3, 64], &bytes(&values));
+    let mut values = vec![1.0; 768];
+    values[2 * 256 + 5] = f32::NAN;
+    write(at, "nan.safetensors", "w", Dtype::F32, &[3, 256], &bytes(&values));
     codes("nan.safetensors", 1, &["nan.safetensors", "code 2 of `w` holds NaN"]);
     let left: Vec<String> = std::fs::read_dir(at)
         .unwrap()

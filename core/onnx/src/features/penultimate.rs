@@ -8,8 +8,8 @@ use crate::proto::NodeProto;
 use crate::scores::find_ending;
 use shiftlens_api::{Error, Result};
 
-/// What may stand between the last linear layer and the scores: moves of values, a bias or a factor, and the mean over
-/// the places of a network that classifies each of them.
+/// What may stand between the last linear layer and the scores: moves of values, a choice of some of them, a bias or a factor,
+/// and the mean over the places of a network that classifies each of them.
 const BETWEEN: &[&str] = &[
     "Add",
     "AveragePool",
@@ -17,11 +17,13 @@ const BETWEEN: &[&str] = &[
     "Div",
     "Dropout",
     "Flatten",
+    "Gather",
     "GlobalAveragePool",
     "Identity",
     "Mul",
     "ReduceMean",
     "Reshape",
+    "Slice",
     "Squeeze",
     "Sub",
     "Unsqueeze",

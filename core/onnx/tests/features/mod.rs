@@ -190,6 +190,18 @@ pub fn the_default_is_the_penultimate_layer() {
     let b = network([0, 1, 0, 0], "spatial");
     let oracle = Oracle { averaged: true, ..plain(&b, &["map6"], 1, (8, 8)) };
     compare(&folder, &b, FeaturesConfig::default(), &images([2, 1, 8, 8]), oracle);
+    // Scores may be some of what the last layer answers.
+    let mut some = network([0, 1, 0, 0], "linear");
+    some.ints("from", &[0]).ints("to", &[1]).ints("axis", &[1]);
+    some.node("Slice", "logits from to axis", "first", &[]).proto.graph.as_mut().unwrap().output.clear();
+    some.output("first", None);
+    compare(
+        &folder,
+        &some,
+        FeaturesConfig::default(),
+        &images([2, 1, 8, 8]),
+        plain(&some, &["vector"], 1, (8, 8)),
+    );
     // Of several outputs, the named one's.
     let mut two = network([0, 1, 0, 0], "linear");
     two.output("map4", None);
