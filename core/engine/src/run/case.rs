@@ -180,7 +180,8 @@ fn write_arrays(path: &Path, case: &Case, hash: &str) -> Result<()> {
 /// True if the folder holds this image's case, whole, made from the file as it is now.
 pub fn finished(folder: &RunFolder, item: &Item) -> bool {
     let Ok(record) = folder.read_case(&item.id) else { return false };
-    let known = (&record.label, &record.group, &record.metadata) == (&item.label, &item.group, &item.metadata);
+    let known =
+        (&record.label, &record.group, &record.metadata) == (&item.label, &item.group, &item.metadata);
     if record.schema != RECORD_SCHEMA || !known {
         return false;
     }
