@@ -87,15 +87,17 @@ pub fn shiftlens(folder: &Path, args: &[&str]) -> Answer {
     shiftlens_with(folder, args, &[])
 }
 
+/// The program, to be started in `folder`.
+pub fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(product(&format!("shiftlens{}", std::env::consts::EXE_SUFFIX)));
+    command.args(args).current_dir(folder).env("NO_COLOR", "1");
+    command
+}
+
 /// Starts `shiftlens` in `folder` with more variables in its environment.
 pub fn shiftlens_with(folder: &Path, args: &[&str], environment: &[(&str, &str)]) -> Answer {
-    let output = Command::new(product(&format!("shiftlens{}", std::env::consts::EXE_SUFFIX)))
-        .args(args)
-        .current_dir(folder)
-        .env("NO_COLOR", "1")
-        .envs(environment.iter().copied())
-        .output()
-        .expect("the program starts");
+    let mut command = command(folder, args);
+    let output = command.envs(environment.iter().copied()).output().expect("the program starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Answer {
         code: output.status.code().unwrap_or(-1),
@@ -167,6 +169,72 @@ pub fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
+/// Asserts that two folders hold the same run: the same files with the same content, times aside. Times are taken out of
+/// JSON by their keys, out of `cases.csv` by the values that the cases have, and out of pages by the unit behind them.
+///
+/// # Panics
+/// If they differ.
+#[track_caller]
+pub fn same_run(a: &Path, b: &Path) {
+    let (x, y) = (timeless(a), timeless(b));
+    let names = |of: &BTreeMap<String, Vec<u8>>| of.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&x), names(&y), "{} and {}", a.display(), b.display());
+    for (name, bytes) in &x {
+        assert!(bytes == &y[name], "{name} differs in {} and {}", a.display(), b.display());
+    }
+}
+
+fn timeless(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut all = contents(folder);
+    let mut seconds = Vec::new();
+    for name in all.keys().filter(|n| n.ends_with("case.json")) {
+        gather_times(&json(&folder.join(name)), &mut seconds);
+    }
+    for (name, bytes) in &mut all {
+        if name.ends_with(".csv") {
+            let mut text = String::from_utf8(std::mem::take(bytes)).expect("text");
+            for s in &seconds {
+                text = text.replace(&format!(",{s},"), ",,");
+            }
+            *bytes = text.into_bytes();
+        } else if name.ends_with(".html") || name.ends_with(".js") {
+            let text = String::from_utf8(std::mem::take(bytes)).expect("text");
+            *bytes = without_seconds(&text).into_bytes();
+        }
+    }
+    all
+}
+
+fn gather_times(value: &serde_json::Value, found: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            found.extend(map.get("seconds").and_then(serde_json::Value::as_f64).map(|s| s.to_string()));
+            map.values().for_each(|v| gather_times(v, found));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|v| gather_times(v, found)),
+        _ => {}
+    }
+}
+
+/// The text with `#` for every number before the unit s, ms, min or h, or behind a key `seconds`.
+fn without_seconds(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let end = from.find(|c: char| !(c.is_ascii_digit() || ".e-".contains(c))).unwrap_or(from.len());
+        let (number, behind) = from.split_at(end);
+        let unit = behind.trim_start_matches([' ', '\u{a0}']);
+        let word = unit.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or("");
+        let timed = ["s", "ms", "min", "h"].contains(&word)
+            || out.trim_end_matches(['"', ':', ' ']).ends_with("seconds");
+        out.push_str(if timed { "#" } else { number });
+        rest = behind;
+    }
+    out + rest
+}
+
 fn without_times(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::Object(map) => {
@@ -175,5 +243,19 @@ fn without_times(value: &mut serde_json::Value) {
         }
         serde_json::Value::Array(items) => items.iter_mut().for_each(without_times),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_seconds;
+
+    #[test]
+    fn only_times_are_taken_out() {
+        let text = "<td>12.5 s</td> 3 steps, 0.25 ms {\"seconds\":1.5e-3,\"score\":0.7} 4 min 05 s h2";
+        assert_eq!(
+            without_seconds(text),
+            "<td># s</td> 3 steps, # ms {\"seconds\":#,\"score\":0.7} # min # s h2"
+        );
     }
 }

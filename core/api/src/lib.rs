@@ -26,6 +26,7 @@ pub use explain::{Calibration, Explanation, ReachedLevel, ShiftSeries};
 pub use features::{FeatureInfo, FeatureLayer, FeatureNetwork};
 pub use shift::Shift;
 pub use traits::{
-    Context, DirectionFinder, Encoder, Explainer, Generator, GeneratorInfo, GradientOutput, GradientRequest,
-    Gradients, LatentSpace, LayerInfo, Level, Monitor, Predictor, PredictorInfo, ScoreKind, Silent, Target,
+    Context, DirectionFinder, Encoder, Event, Explainer, Generator, GeneratorInfo, GradientOutput,
+    GradientRequest, Gradients, LatentSpace, LayerInfo, Level, Monitor, Predictor, PredictorInfo, ScoreKind,
+    Silent, Target,
 };

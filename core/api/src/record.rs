@@ -8,6 +8,8 @@
 //!   cases/<id>/arrays.safetensors   raw arrays: `x`, `series.<e>`, `heatmap.<e>` (e = index of the explanation)
 //!   cases/<id>/...png, .gif  pictures, drawn by a CaseWriter
 //!   cases.csv, metrics.json, report.html
+//!   shard.json               only in a part of a run: which part, and the places of its images in the list
+//!   done.json                set when everything is written, removed before anything is written again
 //! ```
 //! Paths inside a record are relative to the file that holds the record.
 
@@ -45,7 +47,9 @@ pub struct RunRecord {
     pub cases: Vec<String>,
     /// Images that could not be explained.
     pub failures: Vec<FailureRecord>,
-    /// Seconds by step.
+    /// Seconds by step: `direction`, `explain`, `figures`, `total` by the clock; `predict`, `gradients`, `encode`, `synthesise`
+    /// inside the components; `read` and `write` of work in threads of their own; `wait-images` and `wait-writers` of waiting
+    /// for those. Of a merged run the parts' sums.
     pub timings: BTreeMap<String, f64>,
     /// Lines the user must see: what was inferred, what fell back to the embedded backend.
     pub remarks: Vec<String>,

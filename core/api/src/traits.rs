@@ -207,12 +207,37 @@ pub enum Level {
     Warn,
 }
 
+/// What became of one image of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Event<'a> {
+    /// Its case is whole on disk.
+    Case {
+        /// The case's id.
+        id: &'a str,
+        /// f(x), the score of the target class.
+        score: f32,
+        /// Seconds that its explanations took.
+        seconds: f64,
+    },
+    /// It could not be explained.
+    Failure {
+        /// The image's file, as in the run's record.
+        path: &'a str,
+        /// Why.
+        error: &'a str,
+    },
+}
+
 /// Where work reports to: log, progress, cancellation.
 pub trait Monitor: Sync {
     /// One line for the user.
     fn log(&self, level: Level, message: &str);
     /// `done` of `total` units of the step called `what`.
     fn progress(&self, what: &str, done: u64, total: u64);
+    /// What became of one image. It may come from any thread; cases come in the order in which they were written.
+    fn event(&self, event: &Event<'_>) {
+        let _ = event;
+    }
     /// True once the work should stop; long work asks between batches.
     fn cancelled(&self) -> bool {
         false

@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
+use shiftlens_engine::run::Shard;
 use std::path::PathBuf;
 
 /// Why an image classifier decided as it did: how an image would have to change for it to change its mind.
@@ -20,6 +21,8 @@ pub enum Command {
     Run(Run),
     /// Explain the given images with a study's models
     Explain(Explain),
+    /// Join the parts of a run (`run --shard`) into one
+    Merge(Merge),
     /// Check a manifest and everything it names, and print what was inferred; nothing is run
     Check(Check),
     /// Write a first, commented manifest for an ONNX classifier; asks for what its flags and the files do not say
@@ -99,6 +102,54 @@ pub struct Run {
     /// At most so many images, evenly spread over the list
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
+    /// Explain a part of the images, such as 3/16: whole groups, the same ones on every machine; see `shiftlens merge`
+    #[arg(long, value_name = "PART/PARTS")]
+    pub shard: Option<Shard>,
+    /// Explain this image now, by its id, the name of its case's folder; the run's other cases stay as they are (may be given
+    /// many times)
+    #[arg(long, value_name = "ID", conflicts_with = "shard")]
+    pub only: Vec<String>,
+    /// Take the direction of another run of this study; it is not fitted again
+    #[arg(long, value_name = "RUN")]
+    pub direction_from: Option<PathBuf>,
+    /// Explain a few images in a temporary place, and say what all of them will take in time, disk and memory
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub pace: Pace,
+}
+
+/// How a command on many images works, and what it says meanwhile.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Pace {
+    /// Threads that draw and write cases [default: half as many as there are cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
+    #[command(flatten)]
+    pub voice: Voice,
+}
+
+/// What a command says.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Voice {
+    /// Say what happens as JSON on stdout, an object a line, in place of progress and summary
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// Folder for the joined run
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+    /// The folders of all parts, in any order
+    #[arg(value_name = "SHARD", required = true)]
+    pub shards: Vec<PathBuf>,
+    /// Start anew in a folder that holds another run; its results are removed
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub voice: Voice,
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +161,8 @@ pub struct Explain {
     pub images: Vec<PathBuf>,
     #[command(flatten)]
     pub output: Output,
+    #[command(flatten)]
+    pub pace: Pace,
 }
 
 #[derive(Debug, Args)]
@@ -131,5 +184,18 @@ mod tests {
         assert!(matches!(cli.command, Command::Run(r) if r.study.set.len() == 2 && r.limit == Some(3)));
         assert!(Cli::try_parse_from(["shiftlens", "explain", "a.toml"]).is_err());
         assert!(Cli::try_parse_from(["shiftlens", "run", "a.toml", "--limit", "0"]).is_err());
+        let cli = Cli::parse_from(["shiftlens", "run", "a.toml", "--shard", "3/16", "--jobs", "2", "--json"]);
+        let Command::Run(r) = cli.command else { panic!("another command") };
+        assert_eq!(
+            (r.shard, r.pace.jobs, r.pace.voice.json),
+            (Some(Shard { part: 3, parts: 16 }), Some(2), true)
+        );
+        for wrong in [&["--shard", "17/16"][..], &["--shard", "1/2", "--only", "a"], &["--jobs", "0"]] {
+            assert!(
+                Cli::try_parse_from([&["shiftlens", "run", "a.toml"][..], wrong].concat()).is_err(),
+                "{wrong:?}"
+            );
+        }
+        assert!(Cli::try_parse_from(["shiftlens", "merge", "out"]).is_err());
     }
 }

@@ -39,6 +39,16 @@ impl Failure {
         }
     }
 
+    /// The failure in words.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Manifest(e) => e.to_string(),
+            Self::Usage(message) => message.clone(),
+            Self::Work(e) => e.to_string(),
+            Self::Said => "as said on stderr".into(),
+        }
+    }
+
     /// Prints the failure on stderr; a manifest's mistakes with the lines they stand in.
     pub fn print(&self) {
         match self {

@@ -6,12 +6,14 @@
 
 mod args;
 mod convert;
+mod events;
 mod failure;
 mod generate;
 mod grad;
 mod import;
 mod init;
 mod inspect;
+mod job;
 mod measure;
 mod progress;
 mod schema;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(a) => study::run(&a),
         Command::Explain(a) => study::explain(&a),
+        Command::Merge(a) => job::merge(&a),
         Command::Check(a) => study::check(&a),
         Command::Init(a) => init::init(&a),
         Command::Schema(a) => schema::schema(&a),

@@ -1,14 +1,11 @@
 //! `run`, `explain` and `check`.
 
-use crate::Done;
 use crate::args::{self, Output};
 use crate::failure::Failure;
-use crate::progress::Progress;
-use shiftlens_api::record::Metrics;
+use crate::{Done, job};
 use shiftlens_engine::data::{Reader, census};
-use shiftlens_engine::run::{RunOptions, RunOutcome, run as run_study};
+use shiftlens_engine::run::{DirectionFrom, RunOptions};
 use shiftlens_engine::{Components, Study};
-use shiftlens_report::{Pictures, write_cases_csv, write_report};
 use std::path::{Path, PathBuf};
 
 /// `shiftlens run`.
@@ -21,8 +18,15 @@ pub fn run(a: &args::Run) -> Done {
         study.data.limit = Some(limit as usize);
     }
     let out = a.output.out.clone().unwrap_or_else(|| default_out(&a.study.manifest, ""));
-    let options = RunOptions { force: a.output.force, ..RunOptions::new(out) };
-    go(&study, &options)
+    let options = RunOptions {
+        force: a.output.force,
+        shard: a.shard,
+        only: a.only.clone(),
+        direction_from: a.direction_from.clone().map(|run| DirectionFrom { run, must: true }),
+        jobs: a.pace.jobs.map_or(0, usize::from),
+        ..RunOptions::new(out)
+    };
+    if a.dry_run { job::dry(study, &options, a.pace.voice) } else { job::run(&study, &options, a.pace.voice) }
 }
 
 /// `shiftlens explain`.
@@ -40,10 +44,11 @@ pub fn explain(a: &args::Explain) -> Done {
     let options = RunOptions {
         force: *force,
         // The direction of the study's own run serves here too.
-        direction_from: Some(default_out(&a.study.manifest, "")),
+        direction_from: Some(DirectionFrom { run: default_out(&a.study.manifest, ""), must: false }),
+        jobs: a.pace.jobs.map_or(0, usize::from),
         ..RunOptions::new(out)
     };
-    go(&study, &options)
+    job::run(&study, &options, a.pace.voice)
 }
 
 pub fn open(a: &args::Study) -> Result<Study, Failure> {
@@ -54,50 +59,6 @@ pub fn open(a: &args::Study) -> Result<Study, Failure> {
 pub fn default_out(manifest: &Path, suffix: &str) -> PathBuf {
     let stem = manifest.file_stem().map_or("study".into(), |s| s.to_string_lossy());
     Path::new("runs").join(format!("{stem}{suffix}"))
-}
-
-fn go(study: &Study, options: &RunOptions) -> Done {
-    let progress = Progress::new();
-    let items = study.items()?;
-    let mut parts = study.load()?;
-    let writer = Pictures { animations: study.report.gif };
-    let outcome = run_study(study, &mut parts, &items, options, &progress, &writer);
-    progress.finish();
-    let outcome = outcome?;
-    if study.report.csv {
-        write_cases_csv(&outcome.folder)?;
-    }
-    let report = if study.report.html { Some(write_report(&outcome.folder)?) } else { None };
-    summary(&outcome, report.as_deref());
-    if outcome.done == 0 {
-        eprintln!("error: none of {} images could be explained", outcome.failures.len());
-        return Err(Failure::Said);
-    }
-    Ok(())
-}
-
-fn summary(outcome: &RunOutcome, report: Option<&Path>) {
-    for f in &outcome.failures {
-        eprintln!("warning: {}: {}", f.path, f.error);
-    }
-    let resumed = match outcome.resumed {
-        0 => String::new(),
-        n => format!(" ({n} were there already)"),
-    };
-    println!("{} images explained{resumed}, {} failed", outcome.done, outcome.failures.len());
-    print_metrics(&outcome.metrics);
-    match report {
-        Some(path) => println!("report: {}", path.display()),
-        None => println!("results: {}", outcome.folder.display()),
-    }
-}
-
-fn print_metrics(metrics: &Metrics) {
-    for m in metrics.values.values() {
-        if let Some(value) = m.value {
-            println!("  {value:>7.3}  {} (n = {})", m.title, m.n);
-        }
-    }
 }
 
 /// `shiftlens check`.

@@ -1,4 +1,4 @@
-//! Workspace tasks: `cargo xtask setup | demo | test | cuda | bench-gradcam | bench-synthesis |
+//! Workspace tasks: `cargo xtask setup | demo | test | kills | cuda | bench-batch | bench-gradcam | bench-synthesis |
 //! bench-training | tidy`.
 
 mod bench;
@@ -21,11 +21,19 @@ Tasks of the Shiftlens workspace: cargo xtask TASK
             --limit N      at most N images, evenly spread over the folder
             --out DIR      the run's folder (default: runs/knee)
   test    format, lints, build, tests, doctests, tidiness: everything that must pass
+  kills   20 kills (SIGKILL) at random moments of a run of 200 images of the knee example, started again each time; all files
+          must be those of a run that nothing disturbed
+            --kills N, --images N, --seed N
   cuda    the program and the device check for NVIDIA GPUs, in target/cuda; needs no GPU
             --wheels         take the CUDA toolkit from PyPI (100 MB into the cache folder; Linux on x86-64) even
                              where one is installed; where none is, that is done anyway
             --capability N   oldest compute capability to run on, times ten (default: 80, Ampere)
             --jobs N         compilers at once (default: one per core)
+  bench-batch
+          a whole run of the knee example, 200 and 1000 images: time by stage, share of the processor, peak memory; and the
+          same job as a PyTorch script; the Python needs torch, safetensors, onnx, scikit-learn, pillow and grad-cam
+            --python PYTHON   which Python (default: python3); `none` leaves the script out
+            --images N,N      how many images (default: 200,1000)
   bench-gradcam
           Grad-CAM against pytorch-grad-cam; the Python needs torch, torchvision, onnx and grad-cam
             --python PYTHON   which Python (default: python3)
@@ -61,6 +69,8 @@ fn main() -> ExitCode {
         ("demo", options) => demo::Options::parse(options).and_then(|o| demo::demo(&o)),
         ("test", []) => suite::run(),
         ("cuda", options) => gpu::Options::parse(options).and_then(|o| gpu::build(&o)),
+        ("kills", options) => bench::kills(options),
+        ("bench-batch", options) => bench::batch(options),
         ("bench-gradcam", options) => bench::gradcam(options),
         ("bench-synthesis", options) => bench::synthesis(options),
         ("bench-training", options) => bench::training(options),

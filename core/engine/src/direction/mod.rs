@@ -26,7 +26,7 @@ pub use audit::{Ask, AuditPlan, REACH};
 pub use codes::{Along, ClassWeight};
 pub use logistic::{Fitted, Logistic, LogisticParams, fit};
 pub use ridge::{Response, Ridge, RidgeParams};
-pub use store::{load, save};
+pub use store::{load, read, save};
 pub use svm::{Svm, SvmParams};
 pub use unsupervised::{MeanDifference, MeanDifferenceParams, Principal, PrincipalParams, Sefa, SefaParams};
 

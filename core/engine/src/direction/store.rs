@@ -61,15 +61,34 @@ pub fn load(folder: &Path, fingerprint: &str) -> Result<Option<Found>> {
         return Ok(None);
     }
     let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
-    let fail = |e: safetensors::SafeTensorError| {
-        Error::Invalid(format!("{}: {e}; remove the file to fit the direction again", path.display()))
-    };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(fail)?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&path, &e))?;
     if header.metadata().as_ref().and_then(|m| m.get("fingerprint")).map(String::as_str) != Some(fingerprint)
     {
         return Ok(None);
     }
-    let file = SafeTensors::deserialize(&bytes).map_err(fail)?;
+    parse(folder, &bytes).map(Some)
+}
+
+/// Reads the direction of a run's folder, whatever it was fitted with; `None` if there is none.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(folder: &Path) -> Result<Option<Found>> {
+    let path = folder.join(TENSORS);
+    if !path.exists() {
+        return Ok(None);
+    }
+    parse(folder, &std::fs::read(&path).map_err(|e| Error::io(&path, e))?).map(Some)
+}
+
+fn damaged(path: &Path, e: &safetensors::SafeTensorError) -> Error {
+    Error::Invalid(format!("{}: {e}; remove the file to fit the direction again", path.display()))
+}
+
+fn parse(folder: &Path, bytes: &[u8]) -> Result<Found> {
+    let path = folder.join(TENSORS);
+    let fail = |e| damaged(&path, &e);
+    let file = SafeTensors::deserialize(bytes).map_err(fail)?;
     let floats = |name: &str| -> Result<(Vec<usize>, Vec<f32>)> {
         let t = file.tensor(name).map_err(fail)?;
         let data = t.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
@@ -88,5 +107,5 @@ pub fn load(folder: &Path, fingerprint: &str) -> Result<Option<Found>> {
     let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
     let audit: AuditRecord =
         serde_json::from_str(&text).map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))?;
-    Ok(Some(Found { direction, audit }))
+    Ok(Found { direction, audit })
 }

@@ -3,7 +3,7 @@
 use super::problem::{At, Located, ManifestError, Sources};
 use super::tree::Node;
 use crate::direction::{Along, AuditPlan};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shiftlens_input::check_keyword;
 pub use shiftlens_input::{DataSpec, GroupBy, ImageSource, LabelBy, Labels, Window};
 use std::path::{Path, PathBuf};
@@ -244,7 +244,7 @@ pub enum LabelSource {
 }
 
 /// What the report is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportSpec {
     /// `report.html`.
     pub html: bool,

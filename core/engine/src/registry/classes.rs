@@ -43,7 +43,7 @@ impl Study {
     }
 
     /// The study's class, and a remark where it was assumed.
-    pub(super) fn pick_target(&self, classes: &[String]) -> Result<(Target, Option<String>), ManifestError> {
+    pub(crate) fn pick_target(&self, classes: &[String]) -> Result<(Target, Option<String>), ManifestError> {
         let at = self.target_at.unwrap_or(self.predictor.marks.section);
         let (class, remark) = match (&self.target, classes.len()) {
             (Some(wanted), _) => {
@@ -66,7 +66,7 @@ impl Study {
     /// `latent-shift` explains the study's class alone: its direction is fitted to f's score of that class, and along
     /// it other scores move as they happen to. A plugin may explain any class; of another one it sees no latent space
     /// (see [`mod@crate::run`]).
-    pub(super) fn explained(
+    pub(crate) fn explained(
         &self,
         classes: &[String],
         target: &Target,

@@ -1,6 +1,7 @@
 //! Making a study's components, and trying them on one another before any work is done.
 
 use super::plugins::{FromPlugin, Libraries};
+use super::timed::{Clock, Timed};
 use super::{
     Ambient, DIRECTIONS, ENCODERS, EXPLAINERS, Entry, GENERATORS, LATENT_SHIFT, Made, PREDICTORS, REFINERS,
     Refine,
@@ -10,7 +11,8 @@ use crate::manifest::{ComponentSpec, Kind, ManifestError, Study};
 use sha2::{Digest, Sha256};
 use shiftlens_api::record::ComponentRecord;
 use shiftlens_api::{DirectionFinder, Encoder, Error, Explainer, Generator, Predictor, Result, Target};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A study's components, loaded and seen to fit.
 pub struct Components {
@@ -32,6 +34,8 @@ pub struct Components {
     pub records: Vec<ComponentRecord>,
     /// What was inferred or assumed.
     pub remarks: Vec<String>,
+    /// How long f, G and E have worked.
+    pub clock: Arc<Clock>,
 }
 
 /// The parts of a latent space.
@@ -72,6 +76,17 @@ pub fn hash_file(path: &Path) -> Result<String> {
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl ComponentSpec {
+    /// The file that the component is made from: its model, or its plugin's library, searched for from `folder`; `None` for
+    /// one that needs none.
+    pub(crate) fn file(&self, folder: &Path) -> Result<Option<PathBuf>> {
+        match &self.kind {
+            Kind::Plugin { library, .. } => crate::plugin::find(library, folder).map(Some),
+            Kind::Builtin(_) => Ok(self.path.clone()),
+        }
+    }
 }
 
 /// Checks the pin of `spec` against the file at `path` and answers the file's sum.
@@ -245,8 +260,14 @@ impl Study {
         if !remarks.iter().any(|r| r.contains("output.target")) {
             remarks.extend(assumed);
         }
+        let clock = Arc::new(Clock::default());
+        let latent = latent.map(|l| LatentParts {
+            generator: Box::new(Timed::new(l.generator, &clock)),
+            encoder: Box::new(Timed::new(l.encoder, &clock)),
+            finder: l.finder,
+        });
         let mut c = Components {
-            predictor,
+            predictor: Box::new(Timed::new(predictor, &clock)),
             latent,
             refiner,
             explainers,
@@ -255,6 +276,7 @@ impl Study {
             classes,
             records,
             remarks,
+            clock,
         };
         self.try_out(&mut c)?;
         Ok(c)

@@ -10,6 +10,7 @@ mod plugins;
 mod refine;
 mod schema;
 mod stylegan2;
+mod timed;
 
 pub(crate) use load::hex;
 pub use load::{Components, Drawing, LatentParts, hash_file};
@@ -20,6 +21,7 @@ pub use onnx::{
 pub use refine::Refine;
 pub use schema::Section;
 pub(crate) use schema::class as class_schema;
+pub use timed::{Clock, Work};
 
 use crate::direction::{
     Logistic, LogisticParams, MeanDifference, MeanDifferenceParams, Principal, PrincipalParams, Ridge,

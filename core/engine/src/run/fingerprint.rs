@@ -7,8 +7,38 @@ use crate::registry::Components;
 use crate::registry::hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use shiftlens_api::Target;
+use shiftlens_api::record::ComponentRecord;
 
-fn component(spec: &ComponentSpec, parts: &Components, nth: usize) -> Value {
+/// What is known of components besides what the manifest says of them.
+#[derive(Clone, Copy)]
+pub struct Resolved<'a> {
+    /// One for each component of [`specs`], in that order.
+    pub records: &'a [ComponentRecord],
+    /// The study's class.
+    pub target: &'a Target,
+    /// The classes that each explainer explains.
+    pub explained: &'a [Vec<Target>],
+}
+
+impl<'a> From<&'a Components> for Resolved<'a> {
+    fn from(parts: &'a Components) -> Self {
+        Self { records: &parts.records, target: &parts.target, explained: &parts.explained }
+    }
+}
+
+/// A study's components in the order in which they are loaded and recorded.
+pub fn specs(study: &Study) -> Vec<&ComponentSpec> {
+    let mut all = vec![&study.predictor];
+    if let (Some(g), Some(e), Some(d)) = (&study.generator, &study.encoder, &study.direction) {
+        all.extend([g, e, &d.finder]);
+    }
+    all.extend(study.trust.as_ref().and_then(|t| t.retry.as_ref()));
+    all.extend(&study.explainers);
+    all
+}
+
+fn component(spec: &ComponentSpec, parts: &Resolved<'_>, nth: usize) -> Value {
     let record = parts.records.iter().filter(|r| r.role == spec.role).nth(nth);
     json!({
         "kind": spec.kind.to_string(),
@@ -24,6 +54,11 @@ fn component(spec: &ComponentSpec, parts: &Components, nth: usize) -> Value {
 
 /// The manifest with everything resolved, as `run.json` keeps it.
 pub fn resolved(study: &Study, parts: &Components) -> Value {
+    resolve(study, &parts.into())
+}
+
+/// The same, of components that need not be loaded.
+pub fn resolve(study: &Study, parts: &Resolved<'_>) -> Value {
     let direction = study.direction.as_ref().map(|d| {
         let mut v = json!({
             "finder": component(&d.finder, parts, 0),
@@ -52,7 +87,7 @@ pub fn resolved(study: &Study, parts: &Components) -> Value {
         .map(|(i, e)| {
             let mut v = component(e, parts, i);
             // Named or not, the same classes are the same run.
-            if parts.explained[i] != std::slice::from_ref(&parts.target) {
+            if parts.explained[i] != std::slice::from_ref(parts.target) {
                 v["classes"] = json!(parts.explained[i]);
             }
             v

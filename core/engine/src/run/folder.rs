@@ -1,13 +1,33 @@
 //! The run's folder: one run, one program at a time.
 
+use super::{complete, shard};
 use serde::Serialize;
 use shiftlens_api::record::{CaseRecord, RunRecord};
 use shiftlens_api::{Error, Result};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// What a run writes; `force` removes these and nothing else.
-const OURS: [&str; 6] = ["run.json", "metrics.json", "cases.csv", "report.html", "cases", "direction"];
+/// What a run writes; `force` removes these and nothing else. In this order, so that whatever is left by a kill is still
+/// known to be of a run: cases without the record of their run would pass for another's.
+const OURS: [&str; 8] = [
+    complete::FILE,
+    "report.html",
+    "cases.csv",
+    "metrics.json",
+    "cases",
+    "direction",
+    shard::FILE,
+    "run.json",
+];
+
+/// True for what a run writes, whole or on its way: a killed run may leave `run.json.part`.
+fn ours(name: &str) -> bool {
+    let whole = [".part", ".partial"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+    whole == LOCK || OURS.contains(&whole)
+}
+
+/// The file that a running program holds.
+const LOCK: &str = ".lock";
 
 /// An open run folder, locked against other programs until dropped.
 #[derive(Debug)]
@@ -31,19 +51,22 @@ impl RunFolder {
         let strangers = fs::read_dir(root)
             .map_err(io)?
             .filter_map(|e| e.ok().map(|e| e.file_name()))
-            .any(|n| n != ".lock" && !OURS.iter().any(|o| n == *o));
+            .any(|n| !n.to_str().is_some_and(ours));
         if !record.exists() && strangers {
             return Err(other("the folder holds files that are no run's".into()));
         }
-        let path = root.join(".lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&path);
-        let lock = lock.map_err(|e| Error::io(&path, e))?;
-        match lock.try_lock() {
-            Ok(()) => {}
+        let lock = match lock(root) {
+            Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => {
                 return Err(other("another program is running in this folder".into()));
             }
-            Err(TryLockError::Error(e)) => return Err(Error::io(&path, e)),
+            Err(TryLockError::Error(e)) => return Err(Error::io(root.join(LOCK), e)),
+        };
+        if !record.exists() && has_results(root) {
+            if !force {
+                return Err(other("the folder holds results, but no run.json that says of which run".into()));
+            }
+            clear(root)?;
         }
         if record.exists() {
             let differs = match read_json::<RunRecord>(&record) {
@@ -68,6 +91,11 @@ impl RunFolder {
         fs::create_dir_all(folder.cases()).map_err(io)?;
         folder.sweep()?;
         Ok(folder)
+    }
+
+    /// An existing folder as it stands; `None` if another program works in it.
+    pub(super) fn locked(root: &Path) -> Option<Self> {
+        Some(Self { root: root.to_owned(), _lock: lock(root).ok()? })
     }
 
     /// `direction/`.
@@ -106,6 +134,20 @@ impl RunFolder {
         read_json(&self.case(id).join("case.json"))
     }
 
+    /// The record of the run that the folder holds, if it can be read.
+    pub(super) fn read_run(&self) -> Option<RunRecord> {
+        read_json(&self.root.join("run.json")).ok()
+    }
+
+    /// Removes a file, if it is there.
+    pub(super) fn remove(&self, name: &Path) -> Result<()> {
+        let path = self.root.join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&path, e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes what a killed run left unfinished.
     fn sweep(&self) -> Result<()> {
         let cases = self.cases();
@@ -116,6 +158,13 @@ impl RunFolder {
         }
         Ok(())
     }
+}
+
+fn lock(root: &Path) -> std::result::Result<File, TryLockError> {
+    let file = File::options().create(true).truncate(false).write(true).open(root.join(LOCK));
+    let file = file.map_err(TryLockError::Error)?;
+    file.try_lock()?;
+    Ok(file)
 }
 
 /// Writes JSON beside its place and renames it.
@@ -151,7 +200,7 @@ fn clear(root: &Path) -> Result<()> {
 }
 
 /// Names the sections in which two resolved manifests differ.
-fn difference(old: &serde_json::Value, new: &serde_json::Value) -> String {
+pub(super) fn difference(old: &serde_json::Value, new: &serde_json::Value) -> String {
     let keys = |v: &serde_json::Value| v.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default();
     let mut all: Vec<String> = keys(old);
     all.extend(keys(new));

@@ -2,11 +2,12 @@
 
 use super::tests::{Counter, F, parts, place, save};
 use super::*;
+use crate::data;
 use crate::manifest::{DataSpec, ImageSource, TrustSpec};
 use crate::registry::Refine;
 use crate::testing::{LinearEncoder, LinearGenerator, SIDE};
-use shiftlens_api::record::{AuditRecord, Metric};
-use shiftlens_api::{Encoder, Generator};
+use shiftlens_api::record::{AuditRecord, CaseRecord, ExplanationRecord, Metric};
+use shiftlens_api::{Encoder, Generator, Images, LatentCodes};
 
 /// Codes that are off by a number in coordinate 0.
 struct Off(f32);

@@ -1,10 +1,14 @@
 use super::*;
+use crate::data;
 use crate::latent_shift::{LatentShift, LatentShiftParams};
 use crate::manifest::RawManifest;
 use crate::registry::LatentParts;
 use crate::testing::{LinearEncoder, LinearGenerator, PixelPredictor, SIDE};
-use shiftlens_api::record::AuditRecord;
-use shiftlens_api::{Context, Explainer, Explanation, Generator, Heatmap, Predictor, Silent, Target};
+use shiftlens_api::record::{AuditRecord, Case, CaseRecord, ExplanationRecord};
+use shiftlens_api::{
+    Context, Error, Explainer, Explanation, Generator, Heatmap, Images, LatentCodes, Predictor, Silent,
+    Target,
+};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -49,7 +53,7 @@ impl Explainer for Mirror {
 
 /// Draws nothing, counts.
 #[derive(Default)]
-pub struct Counter(AtomicUsize);
+pub struct Counter(pub AtomicUsize);
 impl CaseWriter for Counter {
     fn write(&self, folder: &Path, case: &mut Case) -> Result<()> {
         assert!(folder.join("arrays.safetensors").exists());
@@ -99,10 +103,11 @@ pub fn parts(predictor: impl Predictor + 'static) -> Components {
         classes: vec!["absent".into(), "present".into()],
         records: vec![],
         remarks: vec![],
+        clock: Default::default(),
     }
 }
 
-fn target() -> Target {
+pub fn target() -> Target {
     Target { class: 1, name: "present".into() }
 }
 
@@ -267,7 +272,10 @@ fn files_given_one_by_one_gather_in_one_folder() {
 fn a_direction_is_taken_from_another_run_with_the_same_models() {
     let p = place();
     p.run_with(parts(F), &p.out("a"), &Counter::default()).unwrap();
-    let from = RunOptions { direction_from: Some(p.dir.path().join("a")), ..p.out("b") };
+    let from = RunOptions {
+        direction_from: Some(DirectionFrom { run: p.dir.path().join("a"), must: true }),
+        ..p.out("b")
+    };
     // This generator would answer another direction; it must not be asked.
     struct Mute;
     impl Generator for Mute {
@@ -287,6 +295,16 @@ fn a_direction_is_taken_from_another_run_with_the_same_models() {
     let file =
         |run: &str| std::fs::read(p.dir.path().join(run).join("direction/direction.safetensors")).unwrap();
     assert_eq!(file("a"), file("b"));
+
+    // Other settings are another direction: taken if it may be, refused if it must be.
+    let mut q = p;
+    q.study.direction.as_mut().unwrap().seed = 4;
+    let from = |must| Some(DirectionFrom { run: q.dir.path().join("a"), must });
+    q.run_with(parts(F), &RunOptions { direction_from: from(false), ..q.out("c") }, &Counter::default())
+        .unwrap();
+    let must = RunOptions { direction_from: from(true), ..q.out("d") };
+    let message = q.run_with(parts(F), &must, &Counter::default()).unwrap_err().to_string();
+    assert!(message.contains("no direction that was fitted with this study's"), "{message}");
 }
 
 #[test]

@@ -1,0 +1,237 @@
+//! What a run is around the engine's work: what is said, what is made of the folder, when there is nothing to do.
+
+use crate::Done;
+use crate::args::{Merge, Voice};
+use crate::events::Events;
+use crate::failure::Failure;
+use crate::progress::{Progress, duration};
+use serde_json::json;
+use shiftlens_api::record::{Metrics, RunRecord};
+use shiftlens_api::{Error, Monitor};
+use shiftlens_engine::Study;
+use shiftlens_engine::manifest::ReportSpec;
+use shiftlens_engine::run::{self, RunOptions, RunOutcome};
+use shiftlens_report::{Pictures, write_cases_csv, write_report};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Who is told: a person, or a program.
+enum Screen {
+    Person(Progress),
+    Program(Events),
+}
+
+impl Screen {
+    fn new(voice: Voice) -> Self {
+        if voice.json { Self::Program(Events::default()) } else { Self::Person(Progress::new()) }
+    }
+
+    fn monitor(&self) -> &dyn Monitor {
+        match self {
+            Self::Person(p) => p,
+            Self::Program(e) => e,
+        }
+    }
+
+    fn tell(&self, event: &str, facts: serde_json::Value) {
+        if let Self::Program(events) = self {
+            events.tell(event, facts);
+        }
+    }
+
+    /// Ends what moves; a program is told of a failure here, a person by the exit.
+    fn end<T>(&self, done: Result<T, Failure>) -> Result<T, Failure> {
+        match self {
+            Self::Person(p) => p.finish(),
+            Self::Program(events) => {
+                if let Err(e) = &done {
+                    events.tell("failed", json!({ "error": e.message() }));
+                }
+            }
+        }
+        done
+    }
+}
+
+/// Runs a study and writes what is made of it.
+pub fn run(study: &Study, options: &RunOptions, voice: Voice) -> Done {
+    let screen = Screen::new(voice);
+    screen.end(run_on(study, options, &screen))
+}
+
+fn run_on(study: &Study, options: &RunOptions, screen: &Screen) -> Done {
+    let started = Instant::now();
+    let items = study.items()?;
+    run::check_only(&items, &options.only).map_err(|e| Failure::Usage(format!("--only: {e}")))?;
+    screen.tell(
+        "started",
+        json!({
+            "study": study.name,
+            "folder": options.out.display().to_string(),
+            "images": items.len(),
+            "shard": options.shard.map(|s| s.to_string()),
+            "version": env!("CARGO_PKG_VERSION"),
+        }),
+    );
+    if let Some(outcome) = run::complete(study, &items, options) {
+        let report = study.report.html.then(|| outcome.folder.join("report.html"));
+        return conclude(&outcome, report.as_deref(), started, true, screen);
+    }
+    let mut parts = study.load()?;
+    let writer = Pictures { animations: study.report.gif };
+    let outcome = run::run(study, &mut parts, &items, options, screen.monitor(), &writer)?;
+    let report = write_outputs(&outcome, study.report)?;
+    conclude(&outcome, report.as_deref(), started, false, screen)
+}
+
+/// `shiftlens merge`.
+pub fn merge(a: &Merge) -> Done {
+    let screen = Screen::new(a.voice);
+    let joined = || {
+        let started = Instant::now();
+        let parts: Vec<String> = a.shards.iter().map(|p| p.display().to_string()).collect();
+        screen.tell("started", json!({ "folder": a.out.display().to_string(), "parts": parts }));
+        let outcome = run::merge(&a.out, &a.shards, a.force, screen.monitor())?;
+        let path = a.out.join("run.json");
+        let unreadable = |e: &dyn std::fmt::Display| Error::Invalid(format!("{}: {e}", path.display()));
+        let text = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
+        let record: RunRecord = serde_json::from_slice(&text).map_err(|e| unreadable(&e))?;
+        let report = serde_json::from_value(record.manifest["report"].clone()).map_err(|e| unreadable(&e))?;
+        let report = write_outputs(&outcome, report)?;
+        conclude(&outcome, report.as_deref(), started, false, &screen)
+    };
+    screen.end(joined())
+}
+
+/// Makes of the folder what the manifest asks for, and seals it; answers the report's path.
+fn write_outputs(outcome: &RunOutcome, report: ReportSpec) -> Result<Option<PathBuf>, Failure> {
+    let mut written = Vec::new();
+    if report.csv {
+        written.push(write_cases_csv(&outcome.folder)?);
+    }
+    let page = if report.html { Some(write_report(&outcome.folder)?) } else { None };
+    written.extend(page.clone());
+    let below = |path: &PathBuf| path.strip_prefix(&outcome.folder).unwrap_or(path).display().to_string();
+    run::seal(outcome, &written.iter().map(below).collect::<Vec<_>>())?;
+    Ok(page)
+}
+
+/// The last word: how many images, the figures, where the report is.
+fn conclude(
+    outcome: &RunOutcome,
+    report: Option<&Path>,
+    started: Instant,
+    before: bool,
+    screen: &Screen,
+) -> Done {
+    match screen {
+        Screen::Person(progress) => {
+            progress.finish();
+            summary(outcome, report, before);
+        }
+        Screen::Program(events) => events.tell(
+            "finished",
+            json!({
+                "folder": outcome.folder.display().to_string(),
+                "cases": outcome.done,
+                "resumed": outcome.resumed,
+                "failed": outcome.failures.len(),
+                "nothing_to_do": before,
+                "seconds": started.elapsed().as_secs_f64(),
+                "metrics": outcome.metrics.values,
+                "report": report.map(|r| r.display().to_string()),
+            }),
+        ),
+    }
+    if outcome.done == 0 && !outcome.failures.is_empty() {
+        let n = outcome.failures.len();
+        return Err(Failure::Work(Error::Invalid(format!("none of {n} images could be explained"))));
+    }
+    Ok(())
+}
+
+fn summary(outcome: &RunOutcome, report: Option<&Path>, before: bool) {
+    for f in &outcome.failures {
+        eprintln!("warning: {}: {}", f.path, f.error);
+    }
+    let (done, failed) = (outcome.done, outcome.failures.len());
+    if before {
+        println!("nothing to do: the run is complete, {done} images explained, {failed} failed");
+    } else {
+        let resumed = match outcome.resumed {
+            0 => String::new(),
+            n => format!(" ({n} were there already)"),
+        };
+        println!("{done} images explained{resumed}, {failed} failed");
+        print_metrics(&outcome.metrics);
+    }
+    match report {
+        Some(path) => println!("report: {}", path.display()),
+        None => println!("results: {}", outcome.folder.display()),
+    }
+}
+
+fn print_metrics(metrics: &Metrics) {
+    for m in metrics.values.values() {
+        if let Some(value) = m.value {
+            println!("  {value:>7.3}  {} (n = {})", m.title, m.n);
+        }
+    }
+}
+
+/// Says what a run will cost.
+pub fn dry(mut study: Study, options: &RunOptions, voice: Voice) -> Done {
+    let screen = Screen::new(voice);
+    screen.end(dry_on(&mut study, options, &screen))
+}
+
+fn dry_on(study: &mut Study, options: &RunOptions, screen: &Screen) -> Done {
+    let started = Instant::now();
+    let items = study.items()?;
+    run::check_only(&items, &options.only).map_err(|e| Failure::Usage(format!("--only: {e}")))?;
+    let mut parts = study.load()?;
+    let load = started.elapsed().as_secs_f64();
+    let writer = Pictures { animations: study.report.gif };
+    let e = run::estimate(study, &mut parts, &items, options, screen.monitor(), &writer)?;
+    let total = load + e.direction + e.explain;
+    match screen {
+        Screen::Person(progress) => {
+            progress.finish();
+            let (left, all) = e.images;
+            println!("{left} of {all} images to explain, by a sample of {}:", e.sample);
+            let parts = [("models", load), ("direction", e.direction), ("images", e.explain)];
+            let shown: Vec<String> =
+                parts.iter().map(|(what, s)| format!("{what} {}", duration(*s))).collect();
+            println!("  time    {}: {}", duration(total), shown.join(", "));
+            println!("  disk    {} in cases, without the report", bytes(e.bytes));
+            match e.memory {
+                Some(peak) => println!("  memory  {}, whatever the number of images", bytes(peak as f64)),
+                None => println!("  memory  not known: this system does not say"),
+            }
+        }
+        Screen::Program(events) => events.tell(
+            "estimate",
+            json!({
+                "to_do": e.images.0,
+                "images": e.images.1,
+                "sample": e.sample,
+                "seconds": total,
+                "seconds_models": load,
+                "seconds_direction": e.direction,
+                "seconds_images": e.explain,
+                "bytes_disk": e.bytes,
+                "bytes_memory": e.memory,
+            }),
+        ),
+    }
+    Ok(())
+}
+
+/// In units of 1000, as disks are sold.
+fn bytes(n: f64) -> String {
+    match n {
+        n if n < 1e6 => format!("{:.0} kB", n / 1e3),
+        n if n < 1e9 => format!("{:.0} MB", n / 1e6),
+        n => format!("{:.1} GB", n / 1e9),
+    }
+}
