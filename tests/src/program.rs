@@ -216,7 +216,7 @@ fn gather_times(value: &serde_json::Value, found: &mut Vec<String>) {
     }
 }
 
-/// The text with `#` for every number before the unit s, ms, min or h, or behind a key `seconds`.
+/// The text with `#` for every time with a unit (µs, ms, s, min, h), and for numbers behind a key `seconds`.
 fn without_seconds(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -226,11 +226,17 @@ fn without_seconds(text: &str) -> String {
         let end = from.find(|c: char| !(c.is_ascii_digit() || ".e-".contains(c))).unwrap_or(from.len());
         let (number, behind) = from.split_at(end);
         let unit = behind.trim_start_matches([' ', '\u{a0}']);
-        let word = unit.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or("");
-        let timed = ["s", "ms", "min", "h"].contains(&word)
-            || out.trim_end_matches(['"', ':', ' ']).ends_with("seconds");
-        out.push_str(if timed { "#" } else { number });
-        rest = behind;
+        let word = unit.split(|c: char| !c.is_alphanumeric()).next().unwrap_or("");
+        // Which unit, and how many of them, depends on the time too.
+        if ["s", "ms", "µs", "min", "h"].contains(&word) {
+            out.truncate(out.trim_end_matches("# ").len());
+            out.push('#');
+            rest = &unit[word.len()..];
+        } else {
+            let seconds = out.trim_end_matches(['"', ':', ' ']).ends_with("seconds");
+            out.push_str(if seconds { "#" } else { number });
+            rest = behind;
+        }
     }
     out + rest
 }
@@ -253,9 +259,6 @@ mod tests {
     #[test]
     fn only_times_are_taken_out() {
         let text = "<td>12.5 s</td> 3 steps, 0.25 ms {\"seconds\":1.5e-3,\"score\":0.7} 4 min 05 s h2";
-        assert_eq!(
-            without_seconds(text),
-            "<td># s</td> 3 steps, # ms {\"seconds\":#,\"score\":0.7} # min # s h2"
-        );
+        assert_eq!(without_seconds(text), "<td>#</td> 3 steps, # {\"seconds\":#,\"score\":0.7} # h2");
     }
 }

@@ -12,6 +12,7 @@ const LINE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 struct Step {
     what: String,
+    total: u64,
     started: Instant,
     said: Instant,
     first: u64,
@@ -86,7 +87,7 @@ impl Monitor for Progress {
     fn progress(&self, what: &str, done: u64, total: u64) {
         let mut state = self.lock();
         let now = Instant::now();
-        if state.step.as_ref().is_none_or(|s| s.what != what) {
+        if state.step.as_ref().is_none_or(|s| (s.what.as_str(), s.total) != (what, total)) {
             if let Some(bar) = state.step.take().and_then(|s| s.bar) {
                 bar.abandon();
             }
@@ -94,7 +95,7 @@ impl Monitor for Progress {
             if bar.is_none() {
                 eprintln!("{what}: {total} to do");
             }
-            state.step = Some(Step { what: what.into(), started: now, said: now, first: done, bar });
+            state.step = Some(Step { what: what.into(), total, started: now, said: now, first: done, bar });
         }
         let failed = state.failed;
         let Some(step) = state.step.as_mut() else { return };

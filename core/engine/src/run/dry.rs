@@ -47,6 +47,7 @@ pub fn estimate(
     monitor: &dyn Monitor,
     writer: &dyn CaseWriter,
 ) -> Result<Estimate> {
+    let monitor = &Sampling(monitor);
     let selection = Selection::new(items, options.shard, &options.only)?;
     let asked: Vec<&Item> = (0..items.len()).filter(|i| selection.asked[*i]).map(|i| &items[i]).collect();
     if asked.is_empty() {
@@ -94,6 +95,19 @@ pub fn estimate(
         bytes: each(size(&at("timed").join("cases"))? as f64),
         memory: peak(),
     })
+}
+
+/// Hears of progress alone: what a sample warns of, its few codes for one, says nothing of the run.
+struct Sampling<'a>(&'a dyn Monitor);
+
+impl Monitor for Sampling<'_> {
+    fn log(&self, _: Level, _: &str) {}
+    fn progress(&self, what: &str, done: u64, total: u64) {
+        self.0.progress(what, done, total);
+    }
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
 }
 
 /// Images that the run's folder has no case of.
@@ -156,10 +170,8 @@ fn sample_direction(
         let folder = RunFolder::open(place, &fingerprint::of_run(&resolved), &resolved, true)?;
         let seen = list.as_deref().unwrap_or(items);
         match fit::find_direction(study, parts, seen, &folder, None, options.batch, monitor) {
-            Err(Error::Invalid(why)) if few < all => {
-                monitor.log(Level::Info, &format!("the sample's direction needs more codes: {why}"));
-                few = (4 * few).min(all);
-            }
+            // One class only, or too few of the other.
+            Err(Error::Invalid(_)) if few < all => few = (4 * few).min(all),
             Err(e) => return Err(e),
             Ok(_) => {
                 let total = started.elapsed().as_secs_f64();

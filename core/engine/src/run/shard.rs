@@ -184,7 +184,8 @@ impl Selection {
     pub fn check_folder(&self, root: &Path) -> Result<()> {
         let (held, now) = (ShardRecord::read(root)?, self.shard.as_ref());
         let name = |s: Option<Shard>| s.map_or("the whole list".to_owned(), |s| format!("part {s}"));
-        if held.as_ref().map(|h| h.shard) == now.map(|n| n.shard) {
+        let fresh = held.is_none() && !root.join("run.json").exists();
+        if fresh || held.as_ref().map(|h| h.shard) == now.map(|n| n.shard) {
             return Ok(());
         }
         Err(Error::Invalid(format!(
