@@ -86,6 +86,9 @@ fn summary(outcome: &RunOutcome, report: Option<&Path>) {
     };
     println!("{} images explained{resumed}, {} failed", outcome.done, outcome.failures.len());
     print_metrics(&outcome.metrics);
+    if let Some(evaluation) = &outcome.evaluation {
+        print!("{evaluation}");
+    }
     match report {
         Some(path) => println!("report: {}", path.display()),
         None => println!("results: {}", outcome.folder.display()),

@@ -320,7 +320,10 @@ fn the_table_has_a_row_per_case_and_explanation() {
     assert_eq!(cell(0, "path"), "odd, \"name\"\nin two lines.png");
     assert_eq!((cell(0, "type"), cell(1, "type"), cell(2, "type")), ("shift", "heatmap", ""));
     assert_eq!((cell(0, "label"), cell(2, "label"), cell(2, "synthetic")), ("1", "", "1"));
-    assert_eq!((cell(0, "metadata.site"), cell(1, "metadata.site"), cell(2, "metadata.site")), ("North <1>", "North <1>", ""));
+    assert_eq!(
+        (cell(0, "metadata.site"), cell(1, "metadata.site"), cell(2, "metadata.site")),
+        ("North <1>", "North <1>", "")
+    );
     assert_eq!((cell(0, "metadata.age"), cell(2, "metadata.age"), head.len()), ("", "61", 44));
     assert_eq!(cell(0, "lambdas"), "-3 -1.5 0 1.5 3");
     assert_eq!((cell(0, "flip_lambda"), cell(0, "spearman"), cell(0, "score_last")), ("0.333", "1", "0.93"));

@@ -2,7 +2,7 @@
 
 use crate::data::Item;
 use crate::direction::{Along, AuditPlan};
-use crate::manifest::{ComponentSpec, LabelSource, Study};
+use crate::manifest::{ComponentSpec, EvaluationSpec, LabelSource, Study};
 use crate::registry::Components;
 use crate::registry::hex;
 use serde_json::{Value, json};
@@ -75,7 +75,31 @@ pub fn resolved(study: &Study, parts: &Components) -> Value {
         let retry = t.retry.as_ref().map(|r| component(r, parts, 0));
         all["trust"] = json!({ "max-gap": t.max_gap, "max-error": t.max_error, "retry": retry });
     }
+    if let Some(e) = &study.evaluation {
+        all["evaluation"] = evaluation(e, parts);
+    }
     all
+}
+
+fn evaluation(spec: &EvaluationSpec, parts: &Components) -> Value {
+    let features = parts.records.iter().find(|r| r.role == "features");
+    json!({
+        "metrics": spec.metrics,
+        "images": spec.images,
+        "steps": spec.steps,
+        "baselines": spec.baselines,
+        "seed": spec.seed,
+        "budget": spec.budget,
+        "oracle": spec.oracle.as_ref().map(|o| component(o, parts, 0)),
+        "features": features.map(|r| json!({
+            "manifest": spec.features.as_ref().map(|f| &f.shown),
+            "sha256": r.sha256,
+            "backend": r.backend,
+        })),
+        "randomisation": spec.randomisation,
+        "confidence": spec.confidence,
+        "alpha": spec.alpha,
+    })
 }
 
 /// The run's fingerprint. Left out is what a resumed run may change: how many images, and what is known of them

@@ -7,7 +7,16 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// What a run writes; `force` removes these and nothing else.
-const OURS: [&str; 6] = ["run.json", "metrics.json", "cases.csv", "report.html", "cases", "direction"];
+const OURS: [&str; 8] = [
+    "run.json",
+    "metrics.json",
+    "evaluation.json",
+    "randomisation.json",
+    "cases.csv",
+    "report.html",
+    "cases",
+    "direction",
+];
 
 /// An open run folder, locked against other programs until dropped.
 #[derive(Debug)]
@@ -73,6 +82,11 @@ impl RunFolder {
     /// `direction/`.
     pub fn direction(&self) -> PathBuf {
         self.root.join("direction")
+    }
+
+    /// A file of the run.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 
     /// `cases/`.

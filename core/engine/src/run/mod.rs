@@ -12,6 +12,7 @@
 //! the direction is fitted to the target's score.
 
 mod case;
+pub mod evaluate;
 mod explain;
 mod figures;
 mod fingerprint;
@@ -26,6 +27,7 @@ use crate::direction::{self, Found, Plan, Sample};
 use crate::manifest::{LabelSource, Study};
 use crate::registry::Components;
 use case::{Explained, finished, write_case};
+use evaluate::{Judge, StudyEvaluation};
 use explain::explain_group;
 use shiftlens_api::record::{
     Case, CaseRecord, CaseWriter, ExplanationRecord, FailureRecord, Metrics, RECORD_SCHEMA, RunRecord,
@@ -69,6 +71,8 @@ pub struct RunOutcome {
     pub failures: Vec<FailureRecord>,
     /// The study's figures.
     pub metrics: Metrics,
+    /// How good the explanations are, where the study measures that.
+    pub evaluation: Option<StudyEvaluation>,
     /// Lines the user must see.
     pub remarks: Vec<String>,
 }
@@ -125,7 +129,8 @@ pub fn run(
     folder.write_json("run.json", &record)?;
 
     let explaining = Instant::now();
-    let done: BTreeSet<usize> = if items.is_empty() { BTreeSet::new() } else { already_done(&folder, items) };
+    let judge = Judge::new(study, parts, found.as_ref(), items)?;
+    let done = already_done(&folder, items, judge.as_ref());
     if !done.is_empty() {
         monitor.log(Level::Info, &format!("{} of {} cases are there already", done.len(), items.len()));
     }
@@ -133,6 +138,7 @@ pub fn run(
         study,
         parts,
         found.as_ref(),
+        judge.as_ref(),
         items,
         &done,
         &folder,
@@ -156,6 +162,10 @@ pub fn run(
     let metrics = figures(&cases, &latent, threshold, &parts.target, study.trust.is_some());
     folder.write_json("metrics.json", &metrics)?;
     record.cases = cases.into_iter().map(|c| c.id).collect();
+    let evaluation = match &judge {
+        Some(judge) => Some(evaluate::finish(judge, parts, &folder, &record.cases, monitor)?),
+        None => None,
+    };
     record.failures = failures.into_iter().map(|(_, f)| f).collect();
     record.complete = true;
     record.timings.insert("explain".into(), explaining.elapsed().as_secs_f64());
@@ -167,6 +177,7 @@ pub fn run(
         resumed: done.len(),
         failures: record.failures,
         metrics,
+        evaluation,
         remarks: record.remarks,
     })
 }
@@ -190,8 +201,14 @@ fn latent_rank(
     Ok(Some(dot / rows))
 }
 
-fn already_done(folder: &RunFolder, items: &[Item]) -> BTreeSet<usize> {
-    items.iter().enumerate().filter(|(_, item)| finished(folder, item)).map(|(i, _)| i).collect()
+fn already_done(folder: &RunFolder, items: &[Item], judge: Option<&Judge<'_>>) -> BTreeSet<usize> {
+    // A case that another list of images left unmeasured is made again where it is to be measured.
+    let measured = |item: &Item| {
+        let wanted = judge.is_some_and(|j| j.wants(&item.id));
+        !wanted || folder.read_case(&item.id).is_ok_and(|c| !c.evaluation.is_empty() || !c.remarks.is_empty())
+    };
+    let done = |item: &Item| finished(folder, item) && measured(item);
+    items.iter().enumerate().filter(|(_, item)| done(item)).map(|(i, _)| i).collect()
 }
 
 /// α: from this run's folder, from another's, or fitted now.
@@ -367,6 +384,7 @@ fn explain_all(
     study: &Study,
     parts: &mut Components,
     found: Option<&Found>,
+    judge: Option<&Judge<'_>>,
     items: &[Item],
     done: &BTreeSet<usize>,
     folder: &RunFolder,
@@ -386,7 +404,7 @@ fn explain_all(
         let chunks = &chunks;
         scope.spawn(move || read_chunks(items, study.data.view(), chunks, &to_worker));
         let writing = scope.spawn(move || write_cases(&from_worker, folder, writer));
-        let worked = work(study, parts, found, items, done, todo, from_reader, to_writer, monitor);
+        let worked = work(study, parts, found, judge, items, done, todo, from_reader, to_writer, monitor);
         let written = writing.join().unwrap_or_else(|_| Err(Error::component("case writer", "panicked")));
         // A writer that failed is the reason why the worker could not go on.
         let written = written?;
@@ -403,6 +421,7 @@ fn work(
     study: &Study,
     parts: &mut Components,
     found: Option<&Found>,
+    judge: Option<&Judge<'_>>,
     items: &[Item],
     done: &BTreeSet<usize>,
     todo: usize,
@@ -430,7 +449,15 @@ fn work(
                 match answer {
                     Ok(explained) if !done.contains(&i) => {
                         let (_, x, hash) = &group[explained.index];
-                        let case = make_case(study, parts, &items[i], x, explained);
+                        let sheet = match judge.filter(|j| j.wants(&items[i].id)) {
+                            Some(judge) => Some(judge.case(parts, &items[i], x, &explained, monitor)?),
+                            None => None,
+                        };
+                        let mut case = make_case(study, parts, &items[i], x, explained);
+                        if let Some(sheet) = sheet {
+                            (case.record.evaluation, case.record.remarks) = (sheet.values, sheet.remarks);
+                            case.arrays = sheet.arrays;
+                        }
                         if cases.send((i, case, hash.clone())).is_err() {
                             return Ok(failures);
                         }
@@ -471,10 +498,12 @@ fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Expl
         score,
         explanations: records,
         trust: e.trust,
+        evaluation: Vec::new(),
+        remarks: Vec::new(),
         pictures: BTreeMap::new(),
     };
     let explanations = e.explanations.into_iter().map(|made| made.explanation).collect();
-    Case { id: item.id.clone(), image: x.clone(), explanations, record }
+    Case { id: item.id.clone(), image: x.clone(), explanations, record, arrays: Vec::new() }
 }
 
 #[cfg(test)]
