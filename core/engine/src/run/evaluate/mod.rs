@@ -261,7 +261,9 @@ impl<'a> Judge<'a> {
             heatmap::measure(sheet, RANDOM_HEATMAP, &map, x.size(), seen, f, target)?;
         }
         if let Some(series) = first {
-            self.random_series(sheet, parts, models, item, decided, series, monitor)?;
+            if let Err(e) = self.random_series(sheet, parts, models, item, decided, series, monitor) {
+                forgive::<()>(sheet, RANDOM_DIRECTION, e)?;
+            }
             if models.features.is_some() {
                 let like = fitted(x, &series.images)?;
                 series::keep_features(sheet, "x", &like, models)?;

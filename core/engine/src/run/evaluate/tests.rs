@@ -157,7 +157,8 @@ fn values_are_those_of_the_metrics_on_the_runs_arrays() {
             let found = value(&record, "Latent shift", "flip_distance").unwrap();
             assert!((found - share * whole).abs() < 1e-3, "{id}: {found}, expected {}", share * whole);
         }
-        assert_eq!(record.remarks, [""; 0]);
+        // Far along a random direction this f answers NaN for a white corner.
+        assert!(record.remarks.iter().all(|r| r.starts_with("random direction: scores")), "{record:?}");
     }
     assert!(flips > 6, "{flips} flips");
 }
