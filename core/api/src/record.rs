@@ -5,15 +5,16 @@
 //!   run.json                 RunRecord
 //!   direction/direction.safetensors, direction/audit.json (AuditRecord)
 //!   cases/<id>/case.json     CaseRecord
-//!   cases/<id>/arrays.safetensors   raw arrays: `x`, `series.<e>`, `heatmap.<e>` (e = index of the explanation)
+//!   cases/<id>/arrays.safetensors   raw arrays: `x`, `series.<e>`, `heatmap.<e>` (e = index of the explanation), and
+//!                            those of Case::arrays
 //!   cases/<id>/...png, .gif  pictures, drawn by a CaseWriter
-//!   cases.csv, metrics.json, report.html
+//!   cases.csv, metrics.json, evaluation.json, report.html
 //!   shard.json               only in a part of a run: which part, and the places of its images in the list
 //!   done.json                set when everything is written, removed before anything is written again
 //! ```
 //! Paths inside a record are relative to the file that holds the record.
 
-use crate::{Calibration, Explanation, Images, Result, Target};
+use crate::{Calibration, Explanation, Images, Result, Target, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -92,6 +93,8 @@ pub struct Case {
     pub explanations: Vec<Explanation>,
     /// What goes into `case.json`.
     pub record: CaseRecord,
+    /// Further arrays that are kept beside the raw ones, by name.
+    pub arrays: Vec<(String, Tensor)>,
 }
 
 /// `cases/<id>/case.json`.
@@ -122,8 +125,28 @@ pub struct CaseRecord {
     /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustRecord>,
+    /// How good the explanations are, where the study measures that for this case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evaluation: Vec<EvaluationRecord>,
+    /// What could not be measured, and why; one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// Pictures by name: `original`, and what the writer adds. Paths relative to the case's folder.
     pub pictures: BTreeMap<String, String>,
+}
+
+/// A method's value in a metric, on one image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationRecord {
+    /// The explanation's title, with a number behind it where the case has several of one title; `random heatmap` and
+    /// `random direction` know nothing of f and are the floor.
+    pub method: String,
+    /// The metric's key, with its variant behind a point where there are several: `road`, `insertion_auc.blur`.
+    pub metric: String,
+    /// The value; `None` where it does not exist or could not be had.
+    pub value: Option<f64>,
+    /// Seconds that it took.
+    pub seconds: f64,
 }
 
 /// One explanation in a [`CaseRecord`].

@@ -164,6 +164,9 @@ fn summary(outcome: &RunOutcome, report: Option<&Path>, before: bool) {
         };
         println!("{done} images explained{resumed}, {failed} failed");
         print_metrics(&outcome.metrics);
+        if let Some(evaluation) = &outcome.evaluation {
+            print!("{evaluation}");
+        }
     }
     match report {
         Some(path) => println!("report: {}", path.display()),
@@ -193,13 +196,16 @@ fn dry_on(study: &mut Study, options: &RunOptions, screen: &Screen) -> Done {
     let load = started.elapsed().as_secs_f64();
     let writer = Pictures { animations: study.report.gif };
     let e = run::estimate(study, &mut parts, &items, options, screen.monitor(), &writer)?;
-    let total = load + e.direction + e.explain;
+    let total = load + e.direction + e.explain + e.evaluation;
     match screen {
         Screen::Person(progress) => {
             progress.finish();
             let (left, all) = e.images;
             println!("{left} of {all} images to explain, by a sample of {}:", e.sample);
-            let parts = [("models", load), ("direction", e.direction), ("images", e.explain)];
+            let mut parts = vec![("models", load), ("direction", e.direction), ("images", e.explain)];
+            if study.evaluation.is_some() {
+                parts.push(("evaluation without random weights", e.evaluation));
+            }
             let shown: Vec<String> =
                 parts.iter().map(|(what, s)| format!("{what} {}", duration(*s))).collect();
             println!("  time    {}: {}", duration(total), shown.join(", "));
@@ -219,6 +225,7 @@ fn dry_on(study: &mut Study, options: &RunOptions, screen: &Screen) -> Done {
                 "seconds_models": load,
                 "seconds_direction": e.direction,
                 "seconds_images": e.explain,
+                "seconds_evaluation": e.evaluation,
                 "bytes_disk": e.bytes,
                 "bytes_memory": e.memory,
             }),

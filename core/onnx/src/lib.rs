@@ -6,6 +6,7 @@
 //!   layers and to the image ([`gradient`]);
 //! * [`OnnxGenerator`] and [`OnnxEncoder`]: a generator and an encoder from files;
 //! * [`OnnxFeatures`]: activations of any layers, and their exact pullback to the image;
+//! * [`randomise`]: the same model with random weights in some of its layers;
 //! * [`graph`]: reading and editing models, [`proto`]: the file format;
 //! * [`backend`]: ONNX Runtime where its library is found, else the embedded tract.
 //!
@@ -66,6 +67,7 @@ pub mod graph;
 pub mod image_input;
 mod predictor;
 pub mod proto;
+pub mod randomise;
 pub mod scores;
 
 pub use backend::{Choice, backend_name, backend_notes};

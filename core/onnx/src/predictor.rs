@@ -36,7 +36,15 @@ impl OnnxPredictor {
     /// the pin; [`Error::Invalid`] where manifest and model contradict each other; [`Error::Component`] if the backend
     /// cannot run the model.
     pub fn load(config: &PredictorConfig) -> Result<Self> {
-        let model = Model::load(&config.path, config.sha256.as_deref())?;
+        Self::of(Model::load(&config.path, config.sha256.as_deref())?, config)
+    }
+
+    /// As [`OnnxPredictor::load`], of a model that was read already, and changed perhaps; the configuration's path and pin do
+    /// not count.
+    ///
+    /// # Errors
+    /// As [`OnnxPredictor::load`].
+    pub fn of(model: Model, config: &PredictorConfig) -> Result<Self> {
         let file = model.name().to_owned();
         let mut inferred = Vec::new();
         let input = ImageInput::resolve(&model, &config.input, &mut inferred)?;

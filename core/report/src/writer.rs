@@ -28,7 +28,7 @@ impl Default for Pictures {
 
 impl CaseWriter for Pictures {
     fn write(&self, folder: &Path, case: &mut Case) -> Result<()> {
-        let Case { id, image, explanations, record } = case;
+        let Case { id, image, explanations, record, .. } = case;
         if explanations.len() != record.explanations.len() {
             return Err(Error::Invalid(format!(
                 "case {id}: {} explanations and {} records of explanations, expected one each",

@@ -105,24 +105,45 @@ pub(super) fn random_directions(
     seed: u64,
 ) -> Result<Vec<Direction>> {
     let mut rng = stream(seed, RANDOM);
-    let [_, l, d] = codes.shape();
-    let mut mean = vec![0.0; l * d];
-    for i in 0..codes.len() {
-        mean.iter_mut().zip(codes.code(i)).for_each(|(m, v)| *m += f64::from(*v) / codes.len() as f64);
-    }
+    let mean = mean_code(codes);
     (0..n)
         .map(|_| {
-            let mut vector = vec![0.0; l * d];
-            for i in 0..codes.len() {
-                let g: f64 = rng.sample(StandardNormal);
-                let rows = codes.code(i).iter().zip(&mean);
-                vector.iter_mut().zip(rows).for_each(|(v, (w, m))| *v += g * (f64::from(*w) - m));
-            }
+            let vector = drawn(codes, &mean, &mut rng);
             let mut direction = directed(codes, &rising(codes, &y.values, vector))?;
             calibrate(&mut direction, codes, y)?;
             Ok(direction)
         })
         .collect()
+}
+
+/// The mean of the codes, `[L, D]` flattened.
+fn mean_code(codes: &LatentCodes) -> Vec<f64> {
+    let [n, l, d] = codes.shape();
+    let mut mean = vec![0.0; l * d];
+    for i in 0..n {
+        mean.iter_mut().zip(codes.code(i)).for_each(|(m, v)| *m += f64::from(*v) / n as f64);
+    }
+    mean
+}
+
+/// A normal vector with the covariance of the codes, whose mean is `mean`.
+fn drawn(codes: &LatentCodes, mean: &[f64], rng: &mut ChaCha8Rng) -> Vec<f64> {
+    let mut vector = vec![0.0; mean.len()];
+    for i in 0..codes.len() {
+        let g: f64 = rng.sample(StandardNormal);
+        let rows = codes.code(i).iter().zip(mean);
+        vector.iter_mut().zip(rows).for_each(|(v, (w, m))| *v += g * (f64::from(*w) - m));
+    }
+    vector
+}
+
+/// A direction drawn as those of the audit are, which knows nothing of f: neither turned to where its score rises, nor with a
+/// classifier.
+///
+/// # Errors
+/// [`shiftlens_api::Error::Invalid`] if the codes do not vary.
+pub fn random_direction(codes: &LatentCodes, seed: u64) -> Result<Direction> {
+    directed(codes, &drawn(codes, &mean_code(codes), &mut stream(seed, RANDOM)))
 }
 
 /// AUC of a direction's projections and accuracy of its classifier on held-out codes.
@@ -241,6 +262,10 @@ mod tests {
             assert!(r >= 0.0 && d.slope != 0.0, "turned to where the values rise: {r}");
         }
         assert_eq!(all[..3], random_directions(&w, &y, 3, 5).unwrap());
+        // The one that knows nothing is the first of them, but for its sign and the classifier.
+        let alone = random_direction(&w, 5).unwrap();
+        assert!((metrics::cosine(alone.step(), all[0].step()).unwrap().abs() - 1.0).abs() < 1e-6);
+        assert_eq!((alone.sigma, alone.slope), (all[0].sigma, 0.0));
         assert_ne!(all[..3], random_directions(&w, &y, 3, 6).unwrap());
         let labels = y.labels();
         let record = random_record(&all, &w, &labels).unwrap().unwrap();

@@ -22,7 +22,7 @@ mod store;
 mod svm;
 mod unsupervised;
 
-pub use audit::{Ask, AuditPlan, REACH};
+pub use audit::{Ask, AuditPlan, REACH, random_direction};
 pub use codes::{Along, ClassWeight};
 pub use logistic::{Fitted, Logistic, LogisticParams, fit};
 pub use ridge::{Response, Ridge, RidgeParams};

@@ -40,6 +40,8 @@ use std::ops::Range as Span;
 pub const MIN_RANGE: f32 = 2.0;
 /// Largest calibrated range in σ.
 pub const MAX_RANGE: f32 = 6.0;
+/// The title of its explanations.
+pub const TITLE: &str = "Latent shift";
 /// A calibrated range is the flip times this.
 const MARGIN: f32 = 1.25;
 
@@ -299,7 +301,7 @@ impl Explainer for LatentShift {
                 if flip(&series.lambdas, &series.scores, threshold).is_none() {
                     notes.push(("crossing".into(), format!("f does not cross {threshold} {shown}")));
                 }
-                vec![Explanation::Shift { title: "Latent shift".into(), series, notes }]
+                vec![Explanation::Shift { title: TITLE.into(), series, notes }]
             })
             .collect())
     }

@@ -54,10 +54,10 @@ impl Study {
     }
 }
 
-struct Checker<'a> {
-    raw: &'a RawManifest,
-    sink: &'a Sink<'a>,
-    base: &'a Path,
+pub(super) struct Checker<'a> {
+    pub raw: &'a RawManifest,
+    pub sink: &'a Sink<'a>,
+    pub base: &'a Path,
 }
 
 impl Checker<'_> {
@@ -84,6 +84,7 @@ impl Checker<'_> {
             .collect();
         let direction = raw.direction.as_ref().map(|d| self.direction(d));
         let trust = raw.trust.as_ref().map(|t| self.trust(t));
+        let evaluation = raw.evaluation.as_ref().map(|e| self.evaluation(e));
 
         let latent = raw.generator.is_some() && raw.encoder.is_some();
         for (c, spec) in raw.explainers.iter().zip(&explainers) {
@@ -134,6 +135,7 @@ impl Checker<'_> {
                 None => None,
                 Some(t) => Some(t?),
             },
+            evaluation: super::raw::flat(evaluation)?,
             explainers: explainers.into_iter().collect::<Option<_>>()?,
             report,
             target,
@@ -288,7 +290,12 @@ impl Checker<'_> {
         None
     }
 
-    fn component(&self, role: &'static str, raw: &RawComponent, rules: &[Rules]) -> Option<ComponentSpec> {
+    pub(super) fn component(
+        &self,
+        role: &'static str,
+        raw: &RawComponent,
+        rules: &[Rules],
+    ) -> Option<ComponentSpec> {
         let kind = self.kind(role, raw, rules)?;
         let rule = rules.iter().find(|r| Kind::Builtin(r.kind) == kind);
         let refuse = |key: &str, at: Option<At>| {
@@ -310,7 +317,7 @@ impl Checker<'_> {
         if rule.is_some_and(|r| !r.path || (raw.path.is_none() && r.kind == registry::PROJECTION)) {
             refuse("sha256", raw.sha256.as_ref().map(|s| s.at));
         }
-        if role != "predictor" && !matches!(kind, Kind::Builtin("onnx")) {
+        if !matches!(role, "predictor" | "oracle") && !matches!(kind, Kind::Builtin("onnx")) {
             refuse("input", raw.input.as_ref().map(|n| n.at));
             refuse("output", raw.output.as_ref().map(|n| n.at));
         }
@@ -409,25 +416,13 @@ impl Checker<'_> {
                 LabelSource::Predictor
             }
         };
-        let share = |x: &Option<Located<f64>>, default: f64, what: &str| match x {
-            Some(h) if h.value > 0.0 && h.value < 1.0 => h.value,
-            Some(h) => {
-                self.sink.add(
-                    h.at,
-                    format!("`{what}` is {}, expected a number between 0 and 1", h.value),
-                    "",
-                );
-                default
-            }
-            None => default,
-        };
         Some(DirectionSpec {
             finder: finder?,
             labels,
             samples: raw.samples.as_ref().map_or(DEFAULT_SAMPLES, |s| s.value as usize),
             seed: raw.seed.as_ref().map_or(0, |s| s.value),
-            holdout: share(&raw.holdout, DEFAULT_HOLDOUT, "holdout"),
-            threshold: share(&raw.threshold, 0.5, "threshold") as f32,
+            holdout: self.share(&raw.holdout, DEFAULT_HOLDOUT, "holdout"),
+            threshold: self.share(&raw.threshold, 0.5, "threshold") as f32,
             along: match raw.along.as_ref().map(|a| (a.value.as_str(), a.at)) {
                 None | Some(("normal", _)) => Along::Normal,
                 Some(("pattern", _)) => Along::Pattern,
@@ -452,6 +447,19 @@ impl Checker<'_> {
                 }
             },
         })
+    }
+
+    /// A number between 0 and 1, neither included.
+    pub(super) fn share(&self, x: &Option<Located<f64>>, default: f64, what: &str) -> f64 {
+        match x {
+            Some(h) if h.value > 0.0 && h.value < 1.0 => h.value,
+            Some(h) => {
+                let message = format!("`{what}` is {}, expected a number between 0 and 1", h.value);
+                self.sink.add(h.at, message, "");
+                default
+            }
+            None => default,
+        }
     }
 
     fn trust(&self, raw: &RawTrust) -> Option<TrustSpec> {
@@ -539,7 +547,7 @@ impl Checker<'_> {
 }
 
 /// Turns serde's ``unknown field `stepz`, expected `steps` or `range` `` into a suggestion.
-fn help_on_field(message: &str) -> String {
+pub(super) fn help_on_field(message: &str) -> String {
     let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match words.split_first() {
         Some((found, valid)) if message.contains("unknown ") && !valid.is_empty() => suggest(found, valid),

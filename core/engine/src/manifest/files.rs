@@ -33,6 +33,13 @@ impl Study {
             Kind::Plugin { .. } => None,
             Kind::Builtin(_) => self.model_problem(spec),
         }));
+        if let Some(features) = self.evaluation.as_ref().and_then(|e| e.features.as_ref())
+            && let Some(missing) = missing(&features.spec.path)
+        {
+            let message = format!("[evaluation.features]: {}", missing.message);
+            let help = missing.help("check the path: it is relative to the manifest's folder");
+            problems.push(self.sources.problem(features.at, message, help));
+        }
         if problems.is_empty() {
             return Ok(());
         }
@@ -42,8 +49,10 @@ impl Study {
     fn components(&self) -> impl Iterator<Item = &ComponentSpec> {
         let retry = self.trust.as_ref().and_then(|t| t.retry.as_ref());
         let finder = self.direction.as_ref().map(|d| &d.finder);
+        let oracle = self.evaluation.as_ref().and_then(|e| e.oracle.as_ref());
         let one = std::iter::once(&self.predictor);
-        one.chain(&self.generator).chain(&self.encoder).chain(finder).chain(retry).chain(&self.explainers)
+        let latent = one.chain(&self.generator).chain(&self.encoder).chain(finder).chain(retry);
+        latent.chain(oracle).chain(&self.explainers)
     }
 
     fn model_problem(&self, spec: &ComponentSpec) -> Option<Problem> {

@@ -11,6 +11,7 @@
 
 mod check;
 mod draft;
+mod evaluation;
 mod files;
 mod outline;
 mod problem;
@@ -21,6 +22,9 @@ mod study;
 mod tree;
 
 pub use draft::{Draft, Found, Scaling, relative};
+pub use evaluation::{
+    Baseline, EvaluationSpec, FeatureSection, Randomisation, RandomisationMode, RawEvaluation,
+};
 pub use problem::{At, Located, ManifestError, Problem, Sources};
 pub use raw::{RawAudit, RawComponent, RawData, RawDirection, RawLabels, RawManifest, RawTrust};
 pub use study::{

@@ -1,5 +1,6 @@
 //! The first step: keys and types.
 
+use super::evaluation::{RawEvaluation, read_evaluation};
 use super::outline::{EMPTY, Field, Outline};
 use super::problem::{At, Located, ManifestError, Problem, Sources};
 use super::read::{Sink, Table};
@@ -29,6 +30,8 @@ pub struct RawManifest {
     pub direction: Option<RawDirection>,
     /// `[trust]`.
     pub trust: Option<RawTrust>,
+    /// `[evaluation]`.
+    pub evaluation: Option<RawEvaluation>,
     /// `[[explainer]]`, in order.
     pub explainers: Vec<RawComponent>,
     /// `[plugins]`: name and file stem.
@@ -273,6 +276,7 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
     let encoder = t.node("encoder").map(|n| read_component("[encoder]", n, sink, Own::InputAndOutput));
     let direction = t.node("direction").map(|n| read_direction(n, sink));
     let trust = t.node("trust").map(|n| read_trust(n, sink));
+    let evaluation = t.node("evaluation").map(|n| read_evaluation(n, sink));
     let explainers =
         t.sections("explainer", "name at least one: `[[explainer]]` with `kind = \"latent-shift\"`");
     let explainers = explainers.and_then(|n| read_explainers(&n, sink));
@@ -286,7 +290,7 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
     t.finish();
     let (name, data, predictor, explainers) = (name?, data?, predictor?, explainers?);
     let (generator, encoder, direction) = (flat(generator)?, flat(encoder)?, flat(direction)?);
-    let trust = flat(trust)?;
+    let (trust, evaluation) = (flat(trust)?, flat(evaluation)?);
     let plugins = flat(plugins)?.unwrap_or_default();
     let formats = flat(formats)?.flatten().map(|f| f.value);
     Some(Box::new(move |sources| RawManifest {
@@ -298,6 +302,7 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
         encoder,
         direction,
         trust,
+        evaluation,
         explainers,
         plugins,
         formats,
@@ -306,7 +311,7 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
 
 /// Absent is fine, present but broken is not.
 #[allow(clippy::option_option)]
-fn flat<T>(x: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn flat<T>(x: Option<Option<T>>) -> Option<Option<T>> {
     match x {
         None => Some(None),
         Some(None) => None,
@@ -381,7 +386,7 @@ fn read_column(key: &str, what: &str, node: &Node, sink: &Sink<'_>) -> Option<Lo
 
 /// Keys that only some sections have.
 #[derive(Clone, Copy, PartialEq)]
-enum Own {
+pub(super) enum Own {
     Nothing,
     InputAndOutput,
     Classes,
@@ -412,7 +417,7 @@ fn component_of(section: &str, t: &mut Table<'_>, own: Own) -> Option<RawCompone
     })
 }
 
-fn read_component(section: &str, node: &Node, sink: &Sink<'_>, own: Own) -> Option<RawComponent> {
+pub(super) fn read_component(section: &str, node: &Node, sink: &Sink<'_>, own: Own) -> Option<RawComponent> {
     let mut t = Table::new(section, node, sink)?;
     let component = component_of(section, &mut t, own);
     t.finish();

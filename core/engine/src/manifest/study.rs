@@ -1,5 +1,6 @@
 //! A checked manifest.
 
+use super::evaluation::EvaluationSpec;
 use super::problem::{At, Located, ManifestError, Sources};
 use super::tree::Node;
 use crate::direction::{Along, AuditPlan};
@@ -27,6 +28,8 @@ pub struct Study {
     pub direction: Option<DirectionSpec>,
     /// When a case's reconstruction is not to be trusted, and what is tried then.
     pub trust: Option<TrustSpec>,
+    /// How the explanations are measured; `None`: they are not.
+    pub evaluation: Option<EvaluationSpec>,
     /// The explainers, in order.
     pub explainers: Vec<ComponentSpec>,
     /// What the report is made of.
@@ -141,7 +144,7 @@ impl std::fmt::Display for Kind {
 /// A component to be made.
 #[derive(Debug, Clone)]
 pub struct ComponentSpec {
-    /// `predictor`, `generator`, `encoder`, `direction`, `retry`, `explainer`.
+    /// `predictor`, `generator`, `encoder`, `direction`, `retry`, `oracle`, `explainer`.
     pub role: &'static str,
     /// What makes it.
     pub kind: Kind,

@@ -1,5 +1,6 @@
 //! Making a study's components, and trying them on one another before any work is done.
 
+use super::evaluation::EvaluationParts;
 use super::plugins::{FromPlugin, Libraries};
 use super::timed::{Clock, Timed};
 use super::{
@@ -26,6 +27,8 @@ pub struct Components {
     pub explainers: Vec<Box<dyn Explainer>>,
     /// The study's class: what a direction is fitted to, and what an explainer explains that names no other.
     pub target: Target,
+    /// What the explanations are measured with besides f, where the study measures them.
+    pub evaluation: Option<EvaluationParts>,
     /// The classes that each explainer explains, in the manifest's order.
     pub explained: Vec<Vec<Target>>,
     /// All class names.
@@ -102,16 +105,16 @@ pub(super) fn check_pin(spec: &ComponentSpec, path: &Path) -> Result<String> {
     }
 }
 
-struct Loader<'a> {
+pub(super) struct Loader<'a> {
     study: &'a Study,
     libraries: Libraries<'a>,
     ambient: Ambient,
-    records: Vec<ComponentRecord>,
-    remarks: Vec<String>,
+    pub records: Vec<ComponentRecord>,
+    pub remarks: Vec<String>,
 }
 
 impl<'a> Loader<'a> {
-    fn component<T: ?Sized + FromPlugin>(
+    pub fn component<T: ?Sized + FromPlugin>(
         &mut self,
         spec: &ComponentSpec,
         table: &[Entry<T>],
@@ -156,6 +159,13 @@ impl<'a> Loader<'a> {
 fn describe_generator(g: &dyn Generator) -> (String, String) {
     let i = g.info();
     (i.backend, format!("{}x{}, {}, W {}", i.height, i.width, channels(i.channels), i.latent_dim))
+}
+
+/// A predictor's record: where it runs, what it takes and answers.
+pub(super) fn describe_predictor(p: &dyn Predictor) -> (String, String) {
+    let i = p.info();
+    let size = i.input_size.map_or("any size".into(), |(h, w)| format!("{h}x{w}"));
+    (i.backend, format!("{size}, {}, classes: {}", channels(i.channels), i.classes.join(", ")))
 }
 
 impl Study {
@@ -224,11 +234,7 @@ impl Study {
     /// What does not load or does not fit, at its place in the manifest.
     pub fn load(&self) -> Result<Components, ManifestError> {
         let mut l = self.loader();
-        let predictor = l.component(&self.predictor, PREDICTORS, |p| {
-            let i = p.info();
-            let size = i.input_size.map_or("any size".into(), |(h, w)| format!("{h}x{w}"));
-            (i.backend, format!("{size}, {}, classes: {}", channels(i.channels), i.classes.join(", ")))
-        })?;
+        let predictor = l.component(&self.predictor, PREDICTORS, describe_predictor)?;
         let latent = match (&self.generator, &self.encoder, &self.direction) {
             (Some(g), Some(e), Some(d)) => {
                 let generator = l.component(g, GENERATORS, describe_generator)?;
@@ -248,6 +254,7 @@ impl Study {
         let classes = predictor.info().classes;
         let (target, assumed) = self.pick_target(&classes)?;
         let explained = self.explained(&classes, &target)?;
+        let evaluation = self.load_evaluation(&mut l, latent.as_ref(), &target)?;
         let (mut records, mut remarks) = (l.records, l.remarks);
         let of_explainers = records.iter_mut().filter(|r| r.role == "explainer");
         for ((record, spec), classes) in of_explainers.zip(&self.explainers).zip(&explained) {
@@ -272,6 +279,7 @@ impl Study {
             refiner,
             explainers,
             target,
+            evaluation,
             explained,
             classes,
             records,

@@ -4,6 +4,7 @@
 //! keys ([`decode`]).
 
 mod classes;
+mod evaluation;
 mod load;
 mod onnx;
 mod plugins;
@@ -12,11 +13,14 @@ mod schema;
 mod stylegan2;
 mod timed;
 
+pub(crate) use evaluation::FEATURES;
+pub use evaluation::{EvaluationParts, Oracle};
 pub(crate) use load::hex;
 pub use load::{Components, Drawing, LatentParts, hash_file};
+pub(crate) use onnx::predictor_filter;
 pub use onnx::{
-    Activation, Classifier, Declared, Dim, GradientGraph, GradientRequest, InputSpec, Layout, Scalar, Seed,
-    differentiate, layers, predictor_features, show_dims,
+    Activation, Classifier, Declared, Dim, GradientGraph, GradientRequest, InputSpec, Layout, Randomisable,
+    Scalar, Seed, differentiate, layers, predictor_features, show_dims,
 };
 pub use refine::Refine;
 pub use schema::Section;

@@ -9,10 +9,12 @@ use crate::manifest::{ComponentSpec, Kind};
 use schemars::SchemaGenerator;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use shiftlens_api::resize::Filter;
 use shiftlens_api::{Encoder, Error, Generator, Predictor, Result};
 pub use shiftlens_onnx::gradient::{GradientGraph, Request as GradientRequest, Scalar, Seed};
 use shiftlens_onnx::graph::Model;
 pub use shiftlens_onnx::graph::{Dim, show_dims};
+use shiftlens_onnx::randomise::{WeightedLayer, randomise, weighted_layers};
 pub use shiftlens_onnx::{Activation, Declared, InputSpec, Layout};
 use shiftlens_onnx::{
     EncoderConfig, FeaturesConfig, GeneratorConfig, OnnxEncoder, OnnxGenerator, OnnxPredictor, OutputSpec,
@@ -63,6 +65,57 @@ pub fn predictor_features(spec: &ComponentSpec) -> Result<FeaturesConfig> {
     }
     let PredictorConfig { path, sha256, input, output, threads, .. } = predictor_config(spec)?;
     Ok(FeaturesConfig { path, sha256, input, output: output.name, threads, ..Default::default() })
+}
+
+/// How an ONNX predictor resizes; `None` for another kind, which does as it likes.
+pub(crate) fn predictor_filter(spec: &ComponentSpec) -> Option<Filter> {
+    let onnx = spec.kind == Kind::Builtin("onnx");
+    onnx.then(|| predictor_config(spec).ok()).flatten().map(|c| c.input.resize)
+}
+
+/// An ONNX predictor whose weights can be drawn anew, layer by layer.
+pub struct Randomisable {
+    model: Model,
+    config: PredictorConfig,
+    layers: Vec<WeightedLayer>,
+}
+
+impl Randomisable {
+    /// Reads the predictor's file.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a predictor of another kind, and for a model without weights; as it is loaded.
+    pub fn open(spec: &ComponentSpec) -> Result<Self> {
+        if spec.kind != Kind::Builtin("onnx") {
+            return Err(Error::Unsupported(format!(
+                "the predictor is of kind {}, whose weights are not open; `randomisation` needs an ONNX file",
+                spec.kind
+            )));
+        }
+        let config = predictor_config(spec)?;
+        let model = Model::load(&config.path, config.sha256.as_deref())?;
+        let layers = weighted_layers(&model);
+        if layers.is_empty() {
+            let what = "no node multiplies by constant weights: there is nothing to randomise";
+            return Err(Error::Unsupported(format!("{}: {what}", model.name())));
+        }
+        Ok(Self { model, config, layers })
+    }
+
+    /// Names of its layers, from the input to the output.
+    pub fn layers(&self) -> Vec<String> {
+        self.layers.iter().map(|l| l.name.clone()).collect()
+    }
+
+    /// The predictor with the weights of the layers in `which` drawn anew.
+    ///
+    /// # Errors
+    /// As [`randomise`] and [`OnnxPredictor::of`].
+    pub fn predictor(&self, which: std::ops::Range<usize>, seed: u64) -> Result<Box<dyn Predictor>> {
+        let mut model = self.model.clone();
+        randomise(&mut model, &self.layers[which], seed)?;
+        Ok(Box::new(OnnxPredictor::of(model, &self.config)?))
+    }
 }
 
 /// Which backend really runs, and what a user must know about that choice.

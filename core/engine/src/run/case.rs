@@ -13,6 +13,9 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
+/// The file of a case's arrays.
+const ARRAYS: &str = "arrays.safetensors";
+
 /// Metadata key under which `arrays.safetensors` keeps the sum of the image's file.
 const SOURCE: &str = "source_sha256";
 
@@ -38,6 +41,8 @@ pub struct Made {
     pub class: Target,
     /// Seconds it took for this image.
     pub seconds: f64,
+    /// Images that f was asked about for it: the mean over those that were explained together.
+    pub asked: f64,
 }
 
 /// The notes of an explanation, its class among them.
@@ -66,7 +71,7 @@ pub fn shown(source: &Source) -> String {
 pub fn records(e: &Explained, x: &Images, threshold: f32, kinds: &[String]) -> Vec<ExplanationRecord> {
     e.explanations
         .iter()
-        .map(|Made { explanation, explainer, class, seconds }| match explanation {
+        .map(|Made { explanation, explainer, class, seconds, .. }| match explanation {
             Explanation::Heatmap { title, map, notes } => ExplanationRecord::Heatmap {
                 explainer: kinds[*explainer].clone(),
                 class: Some(class.clone()),
@@ -131,7 +136,7 @@ pub fn write_case(folder: &RunFolder, case: &mut Case, hash: &str, writer: &dyn 
     };
     fresh(&part)?;
     fs::create_dir_all(&part).map_err(|e| Error::io(&part, e))?;
-    let written = write_arrays(&part.join("arrays.safetensors"), case, hash)
+    let written = write_arrays(&part.join(ARRAYS), case, hash)
         .and_then(|()| writer.write(&part, case))
         .and_then(|()| write_json(&part.join("case.json"), &case.record));
     if let Err(e) = written {
@@ -162,6 +167,7 @@ fn write_arrays(path: &Path, case: &Case, hash: &str) -> Result<()> {
             }
         }
     }
+    arrays.extend(case.arrays.iter().map(|(name, t)| (name.clone(), t.shape().to_vec(), t.as_slice())));
     let bytes: Vec<Vec<u8>> =
         arrays.iter().map(|(_, _, v)| v.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
     let fail = |e: safetensors::SafeTensorError| Error::component(path.display().to_string(), e);
@@ -185,7 +191,7 @@ pub fn finished(folder: &RunFolder, item: &Item) -> bool {
     if record.schema != RECORD_SCHEMA || !known {
         return false;
     }
-    let Some(source) = source_of(&folder.case(&item.id).join("arrays.safetensors")) else { return false };
+    let Some(source) = source_of(&folder.case(&item.id).join(ARRAYS)) else { return false };
     fs::read(&item.path).is_ok_and(|bytes| hex(&Sha256::digest(&bytes)) == source)
 }
 
@@ -214,19 +220,38 @@ fn source_of(path: &Path) -> Option<String> {
 /// # Errors
 /// [`Error::Invalid`] if the file is damaged.
 pub fn read_code(folder: &Path, e: usize) -> Result<Vec<f32>> {
-    let path = folder.join("arrays.safetensors");
-    let read = || {
-        let (header, length, mut file) = open_arrays(&path)?;
-        let offsets = &header[format!("code.{e}")]["data_offsets"];
-        let (from, to) = (offsets[0].as_u64()?, offsets[1].as_u64()?);
+    let code = read_array(folder, &format!("code.{e}"))?;
+    code.map(|(_, values)| values).ok_or_else(|| damaged(&folder.join(ARRAYS)))
+}
+
+fn damaged(path: &Path) -> Error {
+    Error::Invalid(format!("{}: damaged; remove the case's folder and run again", path.display()))
+}
+
+/// Shape and values of one array of the case in `folder`, without reading the others; `None` if it has no such array.
+///
+/// # Errors
+/// [`Error::Invalid`] if the file is damaged.
+pub fn read_array(folder: &Path, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
+    let path = folder.join(ARRAYS);
+    let (header, length, mut file) = open_arrays(&path).ok_or_else(|| damaged(&path))?;
+    let Some(entry) = header.get(name) else { return Ok(None) };
+    let mut read = || {
+        let numbers = |v: &serde_json::Value| -> Option<Vec<u64>> {
+            v.as_array()?.iter().map(serde_json::Value::as_u64).collect()
+        };
+        let shape: Vec<u64> = numbers(&entry["shape"])?;
+        let [from, to] = <[u64; 2]>::try_from(numbers(&entry["data_offsets"])?).ok()?;
+        if 4 * shape.iter().product::<u64>() != to.checked_sub(from)? {
+            return None;
+        }
         file.seek(SeekFrom::Start(8 + length + from)).ok()?;
         let mut bytes = vec![0; (to - from) as usize];
         file.read_exact(&mut bytes).ok()?;
-        Some(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        Some((shape.into_iter().map(|n| n as usize).collect(), values))
     };
-    read().ok_or_else(|| {
-        Error::Invalid(format!("{}: damaged; remove the case's folder and run again", path.display()))
-    })
+    read().map(Some).ok_or_else(|| damaged(&path))
 }
 
 /// Shape and values by name.

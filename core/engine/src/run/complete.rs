@@ -5,14 +5,15 @@
 //! fingerprint in `run.json`, and every image of the list has a case that was made from its file as it is now, or failed
 //! with that file. Where a model ran is not asked again: the numbers are there.
 
-use super::case::{finished, shown};
+use super::case::shown;
+use super::evaluate::{self, settled};
 use super::fingerprint::{self, Resolved};
 use super::folder::{RunFolder, read_json, write_json};
 use super::shard::{Selection, ShardRecord};
 use super::{RunOptions, RunOutcome};
 use crate::data::Item;
 use crate::manifest::Study;
-use crate::registry::hash_file;
+use crate::registry::{FEATURES, hash_file};
 use serde::{Deserialize, Serialize};
 use shiftlens_api::record::{ComponentRecord, FailureRecord, Metrics, RECORD_SCHEMA, RunRecord};
 use shiftlens_api::{Result, Target};
@@ -79,11 +80,18 @@ pub fn complete(study: &Study, items: &[Item], options: &RunOptions) -> Option<R
     let folder = RunFolder::locked(&options.out)?;
     let listed: BTreeSet<&str> = record.cases.iter().map(String::as_str).collect();
     let failed: BTreeSet<&str> = record.failures.iter().map(|f| f.path.as_str()).collect();
-    let settled = |i: usize| {
+    let measured = study.evaluation.as_ref().map(|e| evaluate::chosen(e, items)).unwrap_or_default();
+    if study.evaluation.is_some() && !options.out.join("evaluation.json").is_file() {
+        return None;
+    }
+    let done = |i: usize| {
         let path = shown(&items[i].source());
         match failed.contains(path.as_str()) {
             true => seal.failures.get(&path).is_some_and(|sum| *sum == hash_file(&items[i].path).ok()),
-            false => listed.contains(items[i].id.as_str()) && finished(&folder, &items[i]),
+            false => {
+                let id = items[i].id.as_str();
+                listed.contains(id) && settled(&folder, &items[i], measured.contains(id))
+            }
         }
     };
     let asked: Vec<usize> = (0..items.len()).filter(|i| selection.asked[*i]).collect();
@@ -92,13 +100,14 @@ pub fn complete(study: &Study, items: &[Item], options: &RunOptions) -> Option<R
     if whole && !(record.complete && listed.len() + failed.len() == asked.len()) {
         return None;
     }
-    asked.into_iter().all(settled).then(|| RunOutcome {
+    asked.into_iter().all(done).then(|| RunOutcome {
         folder: options.out.clone(),
         done: record.cases.len(),
         resumed: record.cases.len(),
         failures: record.failures,
         failed_files: seal.failures.clone(),
         metrics,
+        evaluation: None,
         remarks: record.remarks,
     })
 }
@@ -114,8 +123,17 @@ impl Recorded {
     fn new(study: &Study, record: &RunRecord) -> Option<Self> {
         let mut components = record.components.clone();
         let specs = fingerprint::specs(study);
-        if specs.len() != components.len() {
+        let features = components.iter().position(|c| c.role == FEATURES).unwrap_or(components.len());
+        if specs.len() != features || components.len() > features + 1 {
             return None;
+        }
+        if let Some(component) = components.get_mut(features) {
+            let spec = study.evaluation.as_ref()?;
+            let path = match &spec.features {
+                Some(section) => Some(section.spec.path.clone()),
+                None => study.predictor.file(study.folder()).ok()?,
+            };
+            component.sha256 = Some(hash_file(&path?).ok()?);
         }
         for (spec, component) in specs.into_iter().zip(&mut components) {
             if spec.role != component.role || spec.kind.to_string() != component.kind {

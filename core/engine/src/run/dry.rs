@@ -1,14 +1,16 @@
 //! What a run will cost, from a few of its images explained in a temporary place.
 
+use super::evaluate::{self, settled};
 use super::folder::RunFolder;
 use super::shard::Selection;
-use super::{DirectionFrom, RunOptions, case, fingerprint, fit, run};
+use super::{DirectionFrom, RunOptions, fingerprint, fit, run};
 use crate::data::{self, Item};
 use crate::direction;
 use crate::manifest::{LabelSource, Study};
 use crate::registry::{Components, Work};
 use shiftlens_api::record::{CaseWriter, RunRecord};
 use shiftlens_api::{Error, Level, Monitor, Result};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -27,6 +29,8 @@ pub struct Estimate {
     pub direction: f64,
     /// Seconds to explain the images.
     pub explain: f64,
+    /// Seconds to measure the explanations, where the study does; maps of random weights are not among them.
+    pub evaluation: f64,
     /// Bytes of their cases.
     pub bytes: f64,
     /// Most bytes of memory that the sample took, which do not grow with the number of images; `None` where the system does
@@ -53,7 +57,14 @@ pub fn estimate(
     if asked.is_empty() {
         return Err(Error::invalid("no image of the list is asked for: there is nothing to estimate"));
     }
-    let (todo, wanted) = (left_to_do(study, parts, options, &asked), asked.len());
+    let chosen = study.evaluation.as_ref().map(|e| evaluate::chosen(e, items)).unwrap_or_default();
+    let left = left_to_do(study, parts, options, &asked, &chosen);
+    let (todo, wanted) = (left.len(), asked.len());
+    let measured = left.iter().filter(|item| chosen.contains(&item.id)).count();
+    if let Some(evaluation) = &mut study.evaluation {
+        // The sample is measured whole.
+        (evaluation.images, evaluation.randomisation) = (None, None);
+    }
     let place = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
     let at = |name: &str| place.path().join(name);
     let fitted = sample_direction(study, parts, items, options, &at("direction"), monitor)?;
@@ -86,13 +97,17 @@ pub fn estimate(
         return Err(Error::Invalid(format!("none of the sample's images can be explained: {why}")));
     }
     let record: RunRecord = super::folder::read_json(&at("timed").join("run.json"))?;
-    let each = |total: f64| total / outcome.done as f64 * todo as f64;
+    let of = |name: &str| record.timings.get(name).copied();
+    let measuring = of("evaluate").unwrap_or(0.0);
+    let explaining = of("explain").unwrap_or(f64::NAN) - measuring;
+    let each = |total: f64, n: usize| total / outcome.done as f64 * n as f64;
     Ok(Estimate {
         images: (todo, wanted),
         sample: warm.len() + timed.len(),
         direction: fitted.seconds,
-        explain: each(record.timings.get("explain").copied().unwrap_or(f64::NAN)),
-        bytes: each(size(&at("timed").join("cases"))? as f64),
+        explain: each(explaining, todo),
+        evaluation: each(measuring, measured),
+        bytes: each(size(&at("timed").join("cases"))? as f64, todo),
         memory: peak(),
     })
 }
@@ -110,16 +125,25 @@ impl Monitor for Sampling<'_> {
     }
 }
 
-/// Images that the run's folder has no case of.
-fn left_to_do(study: &Study, parts: &Components, options: &RunOptions, asked: &[&Item]) -> usize {
+/// Images that the run's folder has no case of, or none with the values that it is to have.
+fn left_to_do<'i>(
+    study: &Study,
+    parts: &Components,
+    options: &RunOptions,
+    asked: &[&'i Item],
+    chosen: &BTreeSet<String>,
+) -> Vec<&'i Item> {
     let print = fingerprint::of_run(&fingerprint::resolved(study, parts));
     let held: Option<RunRecord> = super::folder::read_json(&options.out.join("run.json")).ok();
     if options.force || held.is_none_or(|h| h.fingerprint != print) {
-        return asked.len();
+        return asked.to_vec();
     }
     match RunFolder::locked(&options.out) {
-        Some(folder) => asked.iter().filter(|item| !case::finished(&folder, item)).count(),
-        None => asked.len(),
+        Some(folder) => {
+            let open = |item: &&&Item| !settled(&folder, item, chosen.contains(&item.id));
+            asked.iter().filter(open).copied().collect()
+        }
+        None => asked.to_vec(),
     }
 }
 

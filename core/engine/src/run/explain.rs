@@ -1,6 +1,7 @@
 //! All explainers on images of one shape.
 
 use super::case::{Explained, Made};
+use super::evaluate::Counted;
 use super::trust::{self, Known};
 use crate::direction::Found;
 use crate::manifest::Study;
@@ -128,7 +129,8 @@ fn ask_explainers(
                 _ => None,
             };
             let withheld = latent.is_none() && found.is_some();
-            let mut cx = Context { predictor: parts.predictor.as_mut(), latent, monitor, seed };
+            let mut counted = Counted::new(parts.predictor.as_mut());
+            let mut cx = Context { predictor: &mut counted, latent, monitor, seed };
             let who = if own {
                 format!("explainer {kind}")
             } else {
@@ -153,12 +155,14 @@ fn ask_explainers(
                 ));
             }
             let seconds = started.elapsed().as_secs_f64() / n as f64;
+            let asked = counted.asked() as f64 / n as f64;
             for (e, answer) in cases.iter_mut().zip(answers) {
                 e.explanations.extend(answer.into_iter().map(|explanation| Made {
                     explanation,
                     explainer: which,
                     class: class.clone(),
                     seconds,
+                    asked,
                 }));
             }
         }

@@ -2,9 +2,8 @@
 
 use crate::data::Item;
 use crate::direction::{Along, AuditPlan};
-use crate::manifest::{ComponentSpec, LabelSource, Study};
-use crate::registry::Components;
-use crate::registry::hex;
+use crate::manifest::{ComponentSpec, EvaluationSpec, LabelSource, Study};
+use crate::registry::{Components, FEATURES, hex};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shiftlens_api::Target;
@@ -13,7 +12,7 @@ use shiftlens_api::record::ComponentRecord;
 /// What is known of components besides what the manifest says of them.
 #[derive(Clone, Copy)]
 pub struct Resolved<'a> {
-    /// One for each component of [`specs`], in that order.
+    /// One for each component of [`specs`], in that order; then that of the network of features, if there is one.
     pub records: &'a [ComponentRecord],
     /// The study's class.
     pub target: &'a Target,
@@ -27,7 +26,8 @@ impl<'a> From<&'a Components> for Resolved<'a> {
     }
 }
 
-/// A study's components in the order in which they are loaded and recorded.
+/// A study's components in the order in which they are loaded and recorded. A network of features, which may be the
+/// predictor's, comes behind them.
 pub fn specs(study: &Study) -> Vec<&ComponentSpec> {
     let mut all = vec![&study.predictor];
     if let (Some(g), Some(e), Some(d)) = (&study.generator, &study.encoder, &study.direction) {
@@ -35,6 +35,7 @@ pub fn specs(study: &Study) -> Vec<&ComponentSpec> {
     }
     all.extend(study.trust.as_ref().and_then(|t| t.retry.as_ref()));
     all.extend(&study.explainers);
+    all.extend(study.evaluation.as_ref().and_then(|e| e.oracle.as_ref()));
     all
 }
 
@@ -110,7 +111,31 @@ pub fn resolve(study: &Study, parts: &Resolved<'_>) -> Value {
         let retry = t.retry.as_ref().map(|r| component(r, parts, 0));
         all["trust"] = json!({ "max-gap": t.max_gap, "max-error": t.max_error, "retry": retry });
     }
+    if let Some(e) = &study.evaluation {
+        all["evaluation"] = evaluation(e, parts);
+    }
     all
+}
+
+fn evaluation(spec: &EvaluationSpec, parts: &Resolved<'_>) -> Value {
+    let features = parts.records.iter().find(|r| r.role == FEATURES);
+    json!({
+        "metrics": spec.metrics,
+        "images": spec.images,
+        "steps": spec.steps,
+        "baselines": spec.baselines,
+        "seed": spec.seed,
+        "budget": spec.budget,
+        "oracle": spec.oracle.as_ref().map(|o| component(o, parts, 0)),
+        "features": features.map(|r| json!({
+            "manifest": spec.features.as_ref().map(|f| &f.shown),
+            "sha256": r.sha256,
+            "backend": r.backend,
+        })),
+        "randomisation": spec.randomisation,
+        "confidence": spec.confidence,
+        "alpha": spec.alpha,
+    })
 }
 
 /// The run's fingerprint. Left out is what a resumed run may change: how many images, and what is known of them

@@ -18,6 +18,11 @@ pub(super) struct Figures<'a> {
     pub gated: bool,
 }
 
+/// The score from which f says yes, as the manifest in a run's record has it: an f32, in which a run compares.
+pub(super) fn threshold_of(manifest: &serde_json::Value) -> f32 {
+    manifest["direction"]["threshold"].as_f64().map_or(0.5, |t| t as f32)
+}
+
 impl Figures<'_> {
     /// The figures of the cases called `ids`.
     ///
@@ -61,6 +66,8 @@ fn essence(case: CaseRecord, target: &Target) -> CaseRecord {
         metadata: Vec::new(),
         scores: Vec::new(),
         explanations: series.into_iter().collect(),
+        evaluation: Vec::new(),
+        remarks: Vec::new(),
         pictures: BTreeMap::new(),
         ..case
     }

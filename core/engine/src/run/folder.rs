@@ -1,6 +1,6 @@
 //! The run's folder: one run, one program at a time.
 
-use super::{complete, shard};
+use super::{complete, evaluate, shard};
 use serde::Serialize;
 use shiftlens_api::record::{CaseRecord, RunRecord};
 use shiftlens_api::{Error, Result};
@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 /// What a run writes; `force` removes these and nothing else. In this order, so that whatever is left by a kill is still
 /// known to be of a run: cases without the record of their run would pass for another's.
-const OURS: [&str; 8] = [
+const OURS: [&str; 10] = [
     complete::FILE,
     "report.html",
     "cases.csv",
+    "evaluation.json",
+    evaluate::RANDOMISATION,
     "metrics.json",
     "cases",
     "direction",
@@ -101,6 +103,11 @@ impl RunFolder {
     /// `direction/`.
     pub fn direction(&self) -> PathBuf {
         self.root.join("direction")
+    }
+
+    /// A file of the run.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 
     /// `cases/`.

@@ -4,7 +4,8 @@
 //! same cases as a run of the whole list would have. Joined they give that run's folder: cases are copied, lists are put in
 //! the order of the list, and the study's figures are computed from all cases. Timings are the parts' sums.
 
-use super::finish::Figures;
+use super::evaluate::{self, RandomisationRecord, StudyEvaluation};
+use super::finish::{Figures, threshold_of};
 use super::folder::{RunFolder, difference, read_json};
 use super::shard::ShardRecord;
 use super::{RunOutcome, complete};
@@ -230,13 +231,13 @@ pub fn merge(out: &Path, folders: &[PathBuf], force: bool, monitor: &dyn Monitor
     let manifest = &first.manifest;
     let figures = Figures {
         alpha: found.as_ref().map(|f| f.direction.alpha()),
-        // As f32, in which the run compares.
-        threshold: manifest["direction"]["threshold"].as_f64().map_or(0.5, |t| t as f32),
+        threshold: threshold_of(manifest),
         target: &first.target,
         gated: manifest["trust"].is_object(),
     };
     let metrics = figures.measure(&folder, &record.cases)?;
     folder.write_json("metrics.json", &metrics)?;
+    let evaluation = evaluate_all(&parts, &folder, &record)?;
     for part in &parts {
         for (name, seconds) in &part.run.timings {
             *record.timings.entry(name.clone()).or_default() += seconds;
@@ -256,8 +257,24 @@ pub fn merge(out: &Path, folders: &[PathBuf], force: bool, monitor: &dyn Monitor
         failed_files: parts.iter().flat_map(|p| complete::sealed_sums(&p.root)).collect(),
         failures: record.failures,
         metrics,
+        evaluation,
         remarks: record.remarks,
     })
+}
+
+/// Compares the explanations of all parts, if the study measures them.
+fn evaluate_all(parts: &[Part], folder: &RunFolder, record: &RunRecord) -> Result<Option<StudyEvaluation>> {
+    let Some(terms) = evaluate::Terms::of_run(record)? else { return Ok(None) };
+    if record.manifest["evaluation"]["randomisation"].is_object() {
+        let read = |p: &Part| read_json::<RandomisationRecord>(&p.root.join(evaluate::RANDOMISATION));
+        let all = parts.iter().map(read).collect::<Result<Vec<_>>>()?;
+        if let Some(all) = evaluate::join(all, &record.cases)? {
+            folder.write_json(evaluate::RANDOMISATION, &all)?;
+        }
+    }
+    let evaluation = evaluate::summarise(folder, &terms, &record.cases)?;
+    folder.write_json("evaluation.json", &evaluation)?;
+    Ok(Some(evaluation))
 }
 
 /// Copies a file beside its place and renames it.

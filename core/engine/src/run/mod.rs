@@ -15,6 +15,7 @@
 mod case;
 mod complete;
 mod dry;
+pub mod evaluate;
 mod explain;
 mod figures;
 mod fingerprint;
@@ -38,7 +39,8 @@ use crate::data::Item;
 use crate::direction;
 use crate::manifest::{LabelSource, Study};
 use crate::registry::{Components, Work};
-use case::{finished, shown};
+use case::shown;
+use evaluate::{Judge, StudyEvaluation, settled};
 use finish::Figures;
 use pipeline::{Plan, Worked, explain_all};
 use shard::Selection;
@@ -106,6 +108,8 @@ pub struct RunOutcome {
     pub failed_files: BTreeMap<String, Option<String>>,
     /// The study's figures.
     pub metrics: Metrics,
+    /// How good the explanations are, where the study measures that.
+    pub evaluation: Option<StudyEvaluation>,
     /// Lines the user must see.
     pub remarks: Vec<String>,
 }
@@ -186,8 +190,11 @@ pub fn run(
     folder.write_json("run.json", &record)?;
 
     let explaining = Instant::now();
+    // Of the whole list, also in a part: which cases are measured does not depend on how it is cut.
+    let judge = Judge::new(study, parts, found.as_ref(), items)?;
     let mut there: Vec<bool> = vec![false; items.len()];
-    mine.iter().for_each(|i| there[*i] = finished(&folder, &items[*i]));
+    let measured = |i: usize| judge.as_ref().is_some_and(|j| j.wants(&items[i].id));
+    mine.iter().for_each(|i| there[*i] = settled(&folder, &items[*i], measured(*i)));
     let resumed = there.iter().filter(|t| **t).count();
     if resumed > 0 {
         monitor.log(Level::Info, &format!("{resumed} of {} cases are there already", mine.len()));
@@ -197,6 +204,7 @@ pub fn run(
     let plan = Plan {
         study,
         found: found.as_ref(),
+        judge: judge.as_ref(),
         items,
         batches: &batches,
         wanted: &wanted,
@@ -230,6 +238,10 @@ pub fn run(
     };
     let metrics = what.measure(&folder, &record.cases)?;
     folder.write_json("metrics.json", &metrics)?;
+    let evaluation = match &judge {
+        Some(judge) => Some(evaluate::finish(judge, parts, &folder, &record.cases, monitor)?),
+        None => None,
+    };
     selection.note(&folder, &cases, &failed.keys().copied().collect::<Vec<_>>())?;
     record.complete = cases.len() + failed.len() == mine.len();
     record.failures = failed.into_values().collect();
@@ -249,6 +261,7 @@ pub fn run(
         failed_files: complete::sums(items, &record.failures),
         failures: record.failures,
         metrics,
+        evaluation,
         remarks: record.remarks,
     })
 }

@@ -8,6 +8,7 @@
 //! on the number of images.
 
 use super::case::{self, Explained, write_case};
+use super::evaluate::Judge;
 use super::explain::explain_group;
 use super::folder::RunFolder;
 use super::queue::{Drain, Feed, Queue};
@@ -31,6 +32,8 @@ const CASES: usize = 32;
 pub(super) struct Plan<'a> {
     pub study: &'a Study,
     pub found: Option<&'a Found>,
+    /// Measures the cases, where the study does.
+    pub judge: Option<&'a Judge<'a>>,
     pub items: &'a [Item],
     /// Images that go through the models together.
     pub batches: &'a [Vec<usize>],
@@ -48,8 +51,9 @@ pub(super) struct Worked {
     /// In the order of the list.
     pub failures: Vec<(usize, FailureRecord)>,
     /// Seconds by stage: `read` and `write` are work, of all writers together; `wait-images` and `wait-writers` are the times
-    /// in which the models had nothing to do, or nowhere to put it.
-    pub seconds: [(&'static str, f64); 4],
+    /// in which the models had nothing to do, or nowhere to put it; `evaluate`, where the study measures its explanations, is
+    /// what that took.
+    pub seconds: Vec<(&'static str, f64)>,
 }
 
 /// Wall-clock nanoseconds, added up by several threads.
@@ -75,6 +79,7 @@ struct Watches {
     write: Watch,
     images: Watch,
     writers: Watch,
+    evaluate: Watch,
 }
 
 /// A batch, decoded: index, image and sha256 of the file, or why not.
@@ -115,9 +120,11 @@ pub(super) fn explain_all(plan: &Plan<'_>, parts: &mut Components) -> Result<Wor
         Ok::<_, Error>(failures)
     })?;
     failures.sort_by_key(|(i, _)| *i);
-    let Watches { read, write, images, writers } = watches;
+    let Watches { read, write, images, writers, evaluate } = watches;
     let named = [("read", read), ("write", write), ("wait-images", images), ("wait-writers", writers)];
-    Ok(Worked { failures, seconds: named.map(|(name, watch)| (name, watch.seconds())) })
+    let measuring = plan.judge.map(|_| ("evaluate", evaluate));
+    let seconds = named.into_iter().chain(measuring).map(|(name, watch)| (name, watch.seconds())).collect();
+    Ok(Worked { failures, seconds })
 }
 
 fn read_batches(plan: &Plan<'_>, out: &Feed<'_, Batch>, watches: &Watches) {
@@ -201,7 +208,17 @@ fn work(
                     _ if !plan.wanted[i] => {}
                     Ok(explained) => {
                         let (_, x, hash) = &group[explained.index];
-                        let case = make_case(plan, parts, &plan.items[i], x, explained);
+                        let sheet = match plan.judge.filter(|j| j.wants(&plan.items[i].id)) {
+                            Some(judge) => watches.evaluate.time(|| {
+                                judge.case(parts, &plan.items[i], x, &explained, plan.monitor).map(Some)
+                            })?,
+                            None => None,
+                        };
+                        let mut case = make_case(plan, parts, &plan.items[i], x, explained);
+                        if let Some(sheet) = sheet {
+                            (case.record.evaluation, case.record.remarks) = (sheet.values, sheet.remarks);
+                            case.arrays = sheet.arrays;
+                        }
                         let size = size(&case);
                         let taken = watches.writers.time(|| cases.push((i, case, hash.clone()), size));
                         if !taken {
@@ -223,7 +240,8 @@ fn size(case: &Case) -> usize {
         Explanation::Heatmap { map, .. } => bytes(map.as_slice()),
         Explanation::Shift { series, .. } => bytes(series.images.as_slice()) + bytes(&series.code),
     });
-    bytes(case.image.as_slice()) + explained.sum::<usize>()
+    let further = case.arrays.iter().map(|(_, array)| bytes(array.as_slice()));
+    bytes(case.image.as_slice()) + explained.chain(further).sum::<usize>()
 }
 
 fn failure(plan: &Plan<'_>, i: usize, e: &Error) -> FailureRecord {
@@ -255,8 +273,10 @@ fn make_case(plan: &Plan<'_>, parts: &Components, item: &Item, x: &Images, e: Ex
         score,
         explanations: records,
         trust: e.trust,
+        evaluation: Vec::new(),
+        remarks: Vec::new(),
         pictures: BTreeMap::new(),
     };
     let explanations = e.explanations.into_iter().map(|made| made.explanation).collect();
-    Case { id: item.id.clone(), image: x.clone(), explanations, record }
+    Case { id: item.id.clone(), image: x.clone(), explanations, record, arrays: Vec::new() }
 }

@@ -99,6 +99,7 @@ pub fn parts(predictor: impl Predictor + 'static) -> Components {
         refiner: None,
         explainers: vec![Box::new(LatentShift::new(params)), Box::new(Mirror)],
         target: target(),
+        evaluation: None,
         explained: vec![vec![target()], vec![target()]],
         classes: vec!["absent".into(), "present".into()],
         records: vec![],

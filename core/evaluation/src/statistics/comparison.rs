@@ -25,8 +25,10 @@ pub struct Column {
 /// How explainers are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ComparisonSettings {
-    /// Intervals and their confidence; verdicts are at the level of one less that. Its seed is the tests' too.
+    /// Intervals and their confidence. Its seed is the tests' too.
     pub bootstrap: BootstrapSettings,
+    /// A corrected p value up to this shows a difference.
+    pub alpha: f64,
     /// The test.
     pub test: Test,
     /// Sign patterns that a sign-flip test draws where there are too many to try all.
@@ -36,10 +38,11 @@ pub struct ComparisonSettings {
 }
 
 impl Default for ComparisonSettings {
-    /// 95 %, 2000 resamples, sign-flip tests of 9999 permutations, corrected for each metric.
+    /// 95 %, 2000 resamples, level 0.05, sign-flip tests of 9999 permutations, corrected for each metric.
     fn default() -> Self {
         Self {
             bootstrap: BootstrapSettings::default(),
+            alpha: 0.05,
             test: Test::default(),
             permutations: 9999,
             family: HolmFamily::default(),
@@ -108,7 +111,7 @@ impl Comparison {
     ///
     /// # Errors
     /// [`Error::Shape`] for a column without a value (or `None`) for each explainer and image; [`Error::Invalid`] for values
-    /// that are not finite, and for settings that the bootstrap or the test refuses.
+    /// that are not finite, a level outside (0, 1), and for settings that the bootstrap or the test refuses.
     pub fn new(
         explainers: &[String],
         clusters: &Clusters,
@@ -116,6 +119,12 @@ impl Comparison {
         settings: &ComparisonSettings,
     ) -> Result<Self> {
         settings.bootstrap.check()?;
+        if !(settings.alpha > 0.0 && settings.alpha < 1.0) {
+            return Err(Error::Invalid(format!(
+                "comparison: alpha {}, expected a number between 0 and 1",
+                settings.alpha
+            )));
+        }
         columns.iter().try_for_each(|c| check(c, explainers, clusters))?;
         let mut least = Vec::new();
         let mut metrics = Vec::new();
@@ -124,13 +133,12 @@ impl Comparison {
             metrics.push(metric);
             least.push(its_least);
         }
-        let alpha = 1.0 - settings.bootstrap.confidence;
         let mut families: Vec<Vec<(&mut Difference, Option<f64>)>> =
             metrics.iter_mut().zip(least).map(|(m, l)| m.differences.iter_mut().zip(l).collect()).collect();
         if settings.family == HolmFamily::Table {
             families = vec![families.into_iter().flatten().collect()];
         }
-        families.iter_mut().for_each(|family| correct(family, alpha));
+        families.iter_mut().for_each(|family| correct(family, settings.alpha));
         Ok(Self { explainers: explainers.to_vec(), settings: *settings, metrics })
     }
 }
@@ -212,8 +220,7 @@ fn ranking(column: &Column, clusters: &Clusters, settings: &ComparisonSettings) 
         .collect();
     let blocks: Vec<Vec<f64>> = (0..clusters.len()).map(|g| means.iter().map(|m| m[g]).collect()).collect();
     let Friedman { mean_ranks, blocks, p, .. } = friedman(&blocks)?;
-    let alpha = 1.0 - settings.bootstrap.confidence;
-    let critical_difference = nemenyi_difference(k, blocks, alpha)?;
+    let critical_difference = nemenyi_difference(k, blocks, settings.alpha)?;
     Ok(Some(Ranking { mean_ranks, groups: blocks, p, critical_difference }))
 }
 

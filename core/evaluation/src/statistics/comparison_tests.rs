@@ -95,6 +95,10 @@ fn too_few_groups_can_show_nothing() {
     assert!(
         all(HolmFamily::Metric).iter().all(|d| d.verdict == Verdict::Real && d.p_holm == Some(6.0 / 128.0))
     );
+    // The level is one of its own, whatever the intervals' confidence.
+    let strict = ComparisonSettings { alpha: 0.04, ..Default::default() };
+    let d = compared(&clusters, &columns, &strict).remove(0).differences;
+    assert!(d.iter().all(|d| d.verdict == Verdict::CannotBeShown && d.p_holm == Some(6.0 / 128.0)));
     // Both metrics in one family: six times 2 / 128 is too much.
     let table = all(HolmFamily::Table);
     assert!(table.iter().all(|d| d.verdict == Verdict::CannotBeShown && d.p_holm == Some(12.0 / 128.0)));
@@ -164,4 +168,6 @@ fn tables_are_written_and_read_and_wrong_ones_refused() {
     assert!(refused(&names(2), &[column(Better::Lower, odd)], &Default::default()).contains("of b: value 4"));
     let few = ComparisonSettings { permutations: 10, ..Default::default() };
     assert!(refused(&names(2), &columns, &few).contains("10 permutations"));
+    let none = ComparisonSettings { alpha: 0.0, ..Default::default() };
+    assert!(refused(&names(2), &columns, &none).contains("alpha 0"));
 }

@@ -131,6 +131,8 @@ pub fn case(id: &str, channels: usize) -> Case {
             },
         ],
         trust: None,
+        evaluation: vec![],
+        remarks: vec![],
         pictures: Default::default(),
     };
     Case {
@@ -141,6 +143,7 @@ pub fn case(id: &str, channels: usize) -> Case {
             Explanation::Heatmap { title: "Grad-CAM".into(), map, notes: vec![] },
         ],
         record,
+        arrays: vec![],
     }
 }
 

@@ -1,25 +1,35 @@
 //! The schema of a study's manifest.
 
 use super::texts;
+use crate::features::FeatureSpec;
 use crate::manifest::check::{ALONG, FORMATS, LABEL_SOURCES};
+use crate::manifest::evaluation::{BASELINES, MODES};
 use crate::manifest::outline::{Field, Shape};
 use crate::manifest::raw::{SCHEMA, outline};
 use crate::registry::{self, Rules, class_schema};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
+use shiftlens_evaluation::Metric;
 use shiftlens_input::Window;
 
 /// Keys whose absence the parser notices without asking for them as required.
 const ALSO_REQUIRED: [&str; 2] = ["data.labels.positive", "data.labels.negative"];
 /// Keys with a fixed choice of values, or of entries.
-const CHOICES: [(&str, &[&str]); 4] = [
+const CHOICES: [(&str, &[&str]); 6] = [
     ("data.labels.from", &["folder", "column"]),
     ("direction.labels", &LABEL_SOURCES),
     ("direction.along", &ALONG),
+    ("evaluation.baselines", &BASELINES),
+    ("evaluation.randomisation.mode", &MODES),
     ("report.formats", &FORMATS),
 ];
 /// Numbers between 0 and 1, neither included.
-const SHARES: [&str; 2] = ["direction.holdout", "direction.threshold"];
+const SHARES: [&str; 4] =
+    ["direction.holdout", "direction.threshold", "evaluation.confidence", "evaluation.alpha"];
+/// Lists that name something, if they are there.
+const NOT_EMPTY: [&str; 2] = ["evaluation.metrics", "evaluation.baselines"];
+/// Sections of a predictor.
+const CLASSIFIERS: [&str; 2] = ["predictor", "evaluation.oracle"];
 /// Numbers above 0.
 const POSITIVE: [&str; 2] = ["trust.max-gap", "trust.max-error"];
 
@@ -98,6 +108,10 @@ impl Writer {
             Shape::Number if POSITIVE.contains(&path) => json!({ "type": "number", "exclusiveMinimum": 0 }),
             Shape::Number => json!({ "type": "number" }),
             Shape::Flag => json!({ "type": "boolean", "default": false }),
+            Shape::Texts if path == "evaluation.metrics" => {
+                let keys: Vec<&str> = Metric::all().iter().map(|i| i.key).collect();
+                json!({ "type": "array", "items": { "enum": keys } })
+            }
             Shape::Texts => match choice {
                 Some(values) => json!({ "type": "array", "items": { "enum": values } }),
                 None => json!({ "type": "array", "items": { "type": ["string", "integer"] } }),
@@ -114,15 +128,22 @@ impl Writer {
             }
             Shape::Any if path == "schema" => json!({ "const": SCHEMA }),
             // What else they may hold depends on the kind.
-            Shape::Any if path.ends_with(".output") && path != "predictor.output" => {
+            Shape::Any if path.strip_suffix(".output").is_some_and(|s| !CLASSIFIERS.contains(&s)) => {
                 json!({ "type": "string" })
             }
             Shape::Any if shared(path) == "data.window" => {
                 Window::json_schema(&mut self.generator).to_value()
             }
+            Shape::Any if path == "evaluation.features" => {
+                FeatureSpec::json_schema(&mut self.generator).to_value()
+            }
             Shape::Any => json!({ "type": "object" }),
         };
-        object(schema)
+        let mut schema = object(schema);
+        if NOT_EMPTY.contains(&path) {
+            schema.insert("minItems".into(), 1.into());
+        }
+        schema
     }
 
     /// Says which kinds there are, and offers the parameters of all of them: editors complete from the choices here, the
@@ -177,7 +198,7 @@ impl Writer {
 /// What a plugin's section may hold: of a predictor `output` names the target.
 fn plugin_case(path: &str, keys: &Map<String, Value>) -> Value {
     let refused = ["path", "device", "input", "output"];
-    let refused = if path == "predictor" { &refused[..2] } else { &refused[..] };
+    let refused = if CLASSIFIERS.contains(&path) { &refused[..2] } else { &refused[..] };
     let then: Map<String, Value> =
         refused.iter().filter(|k| keys.contains_key(**k)).map(|k| ((*k).into(), false.into())).collect();
     json!({
@@ -189,7 +210,7 @@ fn plugin_case(path: &str, keys: &Map<String, Value>) -> Value {
 /// The kinds of the component that a section names.
 fn kinds(path: &str) -> Option<Vec<Rules>> {
     Some(match path {
-        "predictor" => registry::rules(registry::PREDICTORS),
+        "predictor" | "evaluation.oracle" => registry::rules(registry::PREDICTORS),
         "generator" => registry::rules(registry::GENERATORS),
         "encoder" => registry::rules(registry::ENCODERS),
         "direction" => registry::rules(registry::DIRECTIONS),

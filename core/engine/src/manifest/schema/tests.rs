@@ -143,6 +143,14 @@ params = { c = 1, class-weight = "balanced" }
 max-gap = 0.1
 retry = "projection"
 params = { steps = 3 }
+[evaluation]
+metrics = ["road"]
+baselines = ["blur"]
+budget = 50
+alpha = 0.1
+randomisation = { mode = "independent", images = 2 }
+oracle = { kind = "onnx", path = "o.onnx", output = { target = 0 } }
+features = { path = "phi.onnx", layers = ["pool"] }
 [[explainer]]
 kind = "latent-shift"
 params = { steps = 9, layers = "coarse" }
@@ -190,6 +198,15 @@ fn what_the_parser_refuses_the_schema_refuses() {
         (", negative = [\"0\"]", ""),
         ("positive = [\"3\", 4]", "positive = [true]"),
         ("group = { file-name = '^(\\d+)' }", "group = { file-name = 'a', column = \"b\" }"),
+        ("[\"road\"]", "[\"raod\"]"),
+        ("[\"road\"]", "[]"),
+        ("[\"blur\"]", "[\"blurr\"]"),
+        ("budget = 50", "budget = 5"),
+        ("budget = 50", "budgets = 50"),
+        ("alpha = 0.1", "alpha = 0"),
+        ("mode = \"independent\"", "mode = \"alone\""),
+        ("path = \"o.onnx\", ", ""),
+        ("path = \"phi.onnx\"", "file = \"phi.onnx\""),
         ("group = {", "crop = 4\ngroup = {"),
         ("group = {", "limit = 0\ngroup = {"),
         ("group = {", "synthetic = 1\ngroup = {"),

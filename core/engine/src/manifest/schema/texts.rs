@@ -89,6 +89,50 @@ pub const TEXTS: &[(&str, &str)] = &[
         "Most root mean square difference of pixels between an image and its reconstruction.",
     ),
     ("trust.retry", "What looks for a better code where the encoder's fails."),
+    (
+        "evaluation",
+        "Measures every explanation as it is made, beside a random heatmap and a random direction, and compares them.",
+    ),
+    ("evaluation.metrics", "Keys of metrics; left out: all that apply."),
+    ("evaluation.images", "At most so many images are measured, evenly spread over the list; left out: all."),
+    ("evaluation.steps", "Steps of insertion and deletion; left out: 32."),
+    (
+        "evaluation.baselines",
+        "What insertion and deletion exchange pixels with: \"blur\", \"mean\", \"generator\" (the reconstruction moved along \
+         the direction until f decides otherwise); left out: all that the study can make.",
+    ),
+    ("evaluation.seed", "Seed of all that is drawn; left out: 0."),
+    (
+        "evaluation.budget",
+        "Images that f is asked to score for one image, method and metric, at most; left out: 1000.",
+    ),
+    (
+        "evaluation.oracle",
+        "A second classifier of the same classes, which is asked whether it sees the flips.",
+    ),
+    (
+        "evaluation.oracle.input",
+        "How images become the model's input: (x * scale - mean) / std with x in [0, 1].",
+    ),
+    (
+        "evaluation.oracle.output",
+        "How the model's output is read, and which of its classes is the study's target.",
+    ),
+    (
+        "evaluation.features",
+        "The network whose features are compared: FID, KID, distances; left out: the predictor's penultimate layer.",
+    ),
+    (
+        "evaluation.randomisation",
+        "Whether maps follow f's weights: they are compared with those of f with random weights (Adebayo et al. 2018).",
+    ),
+    (
+        "evaluation.randomisation.mode",
+        "\"cascading\": the last layer, the last two and so on lose their weights; \"independent\": each alone.",
+    ),
+    ("evaluation.randomisation.images", "Images whose maps are compared; left out: 5."),
+    ("evaluation.confidence", "Confidence of the intervals; left out: 0.95."),
+    ("evaluation.alpha", "A difference is shown by a corrected p value up to this; left out: 0.05."),
     ("explainer", "What explains, one section each; at least one."),
     (
         "explainer.classes",
@@ -105,14 +149,15 @@ pub const TEXTS: &[(&str, &str)] = &[
 ];
 
 /// Sections that name a component.
-const COMPONENTS: [&str; 6] = ["predictor", "generator", "encoder", "direction", "trust", "explainer"];
+const COMPONENTS: [&str; 7] =
+    ["predictor", "generator", "encoder", "direction", "trust", "evaluation.oracle", "explainer"];
 
 /// The path under which the text of a key is found: the data of a direction are data, and components share keys.
 pub fn entry(path: &str) -> Option<&'static (&'static str, &'static str)> {
     let exact = |p: &str| TEXTS.iter().find(|(key, _)| *key == p);
     let data = || exact(&format!("data.{}", path.strip_prefix("direction.data.")?));
     let shared = || {
-        let (section, key) = path.split_once('.')?;
+        let (section, key) = path.rsplit_once('.')?;
         COMPONENTS.contains(&section).then(|| exact(&format!("*.{key}")))?
     };
     exact(path).or_else(data).or_else(shared)
