@@ -122,8 +122,8 @@ fn two_runs_give_the_same_numbers() {
     let (a, b) = (contents(&toy.path("a")), contents(&toy.path("b")));
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     for (name, bytes) in &a {
-        // The page and the table also show times.
-        if !["report.html", "cases.csv"].contains(&name.as_str()) {
+        // The page, the views of its cases and the table also show times.
+        if !(name.starts_with("report/") || ["report.html", "cases.csv"].contains(&name.as_str())) {
             assert!(bytes == &b[name], "{name} differs");
         }
     }
@@ -224,8 +224,9 @@ fn several_classes_are_explained_and_kept_apart() {
     let csv = std::fs::read_to_string(out.join("cases.csv")).unwrap();
     assert!(csv.lines().next().unwrap().contains(",title,class,"));
     assert_eq!(csv.matches(",HiResCAM,dark,").count(), 8, "{csv}");
-    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
-    assert!(page.contains("raw range, dark") && page.contains("raw range, bright"));
+    let first = &run_record(&out).cases[0];
+    let view = std::fs::read_to_string(out.join("report").join(format!("{first}.js"))).unwrap();
+    assert!(view.contains("raw range, dark") && view.contains("raw range, bright"));
 
     // Set on the way: fewer classes are another run.
     let only = ["run", "study.toml", "--out", "out", "--set", "explainer.1.classes=[0]"];

@@ -118,8 +118,28 @@ pub struct CaseRecord {
     /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustRecord>,
+    /// How good the explanations are, where the study measures that for this case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evaluation: Vec<EvaluationRecord>,
+    /// What could not be measured, and why; one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// Pictures by name: `original`, and what the writer adds. Paths relative to the case's folder.
     pub pictures: BTreeMap<String, String>,
+}
+
+/// A method's value in a metric, on one image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationRecord {
+    /// The explanation's title, with a number behind it where the case has several of one title; `random heatmap` and
+    /// `random direction` know nothing of f and are the floor.
+    pub method: String,
+    /// The metric's key, with its variant behind a point where there are several: `road`, `insertion_auc.blur`.
+    pub metric: String,
+    /// The value; `None` where it does not exist or could not be had.
+    pub value: Option<f64>,
+    /// Seconds that it took.
+    pub seconds: f64,
 }
 
 /// One explanation in a [`CaseRecord`].

@@ -8,7 +8,7 @@ use shiftlens_api::record::Metrics;
 use shiftlens_engine::data::{Reader, census};
 use shiftlens_engine::run::{RunOptions, RunOutcome, run as run_study};
 use shiftlens_engine::{Components, Study};
-use shiftlens_report::{Pictures, write_cases_csv, write_report};
+use shiftlens_report::{Pictures, write_outputs};
 use std::path::{Path, PathBuf};
 
 /// `shiftlens run`.
@@ -60,14 +60,12 @@ fn go(study: &Study, options: &RunOptions) -> Done {
     let progress = Progress::new();
     let items = study.items()?;
     let mut parts = study.load()?;
-    let writer = Pictures { animations: study.report.gif };
+    let writer = Pictures { gif: study.report.gif, apng: study.report.apng };
     let outcome = run_study(study, &mut parts, &items, options, &progress, &writer);
     progress.finish();
     let outcome = outcome?;
-    if study.report.csv {
-        write_cases_csv(&outcome.folder)?;
-    }
-    let report = if study.report.html { Some(write_report(&outcome.folder)?) } else { None };
+    let files = write_outputs(&outcome.folder)?;
+    let report = files.into_iter().find(|f| f.ends_with("report.html"));
     summary(&outcome, report.as_deref());
     if outcome.done == 0 {
         eprintln!("error: none of {} images could be explained", outcome.failures.len());

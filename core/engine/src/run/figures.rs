@@ -300,6 +300,8 @@ mod tests {
                 seconds: 0.0,
             }],
             trust: None,
+            evaluation: vec![],
+            remarks: vec![],
             pictures: Default::default(),
         }
     }

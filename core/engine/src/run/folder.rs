@@ -7,7 +7,21 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// What a run writes; `force` removes these and nothing else.
-const OURS: [&str; 6] = ["run.json", "metrics.json", "cases.csv", "report.html", "cases", "direction"];
+const OURS: [&str; 13] = [
+    "run.json",
+    "metrics.json",
+    "evaluation.json",
+    "randomisation.json",
+    "cases.csv",
+    "cases.parquet",
+    "evaluation.csv",
+    "evaluation.parquet",
+    "contact-sheet.png",
+    "report.html",
+    "report",
+    "cases",
+    "direction",
+];
 
 /// An open run folder, locked against other programs until dropped.
 #[derive(Debug)]

@@ -471,6 +471,8 @@ fn make_case(study: &Study, parts: &Components, item: &Item, x: &Images, e: Expl
         score,
         explanations: records,
         trust: e.trust,
+        evaluation: vec![],
+        remarks: vec![],
         pictures: BTreeMap::new(),
     };
     let explanations = e.explanations.into_iter().map(|made| made.explanation).collect();
