@@ -169,7 +169,7 @@ fn trust(case: &CaseRecord) -> [Cell; 7] {
     [
         Cell::Single(t.reconstruction.rmse),
         Cell::Flag(t.flagged()),
-        Cell::text(&t.reasons.join("; ")),
+        Cell::Text(t.reasons.join("; ")),
         said(&|r| Cell::text(&r.method)),
         said(&|r| Cell::Flag(r.kept)),
         Cell::Single(encoder.gap),
