@@ -90,6 +90,36 @@ fn a_complete_run_does_nothing() {
 }
 
 #[test]
+fn other_formats_are_made_of_the_cases_that_are_there() {
+    let toy = toy();
+    let run = |formats: &str| {
+        let set = format!("report.formats={formats}");
+        toy.shiftlens(&["run", "study.toml", "--out", "out", "--set", &set])
+    };
+    run("[\"csv\"]").expect(0);
+    let cases = |of: BTreeMap<String, SystemTime>| -> BTreeMap<String, SystemTime> {
+        of.into_iter().filter(|(name, _)| name.starts_with("cases/")).collect()
+    };
+    let before = cases(written(&toy.path("out")));
+    assert!(toy.path("out/cases.csv").exists() && !toy.path("out/report.html").exists());
+    // No runtime is needed for it.
+    let set = "report.formats=[\"html\",\"parquet\",\"contact-sheet\"]";
+    let again = ["run", "study.toml", "--out", "out", "--set", set];
+    let nowhere = [("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so")];
+    shiftlens_with(toy.folder(), &again, &nowhere)
+        .expect(0)
+        .says(&["20 images explained (20 were there already)", "report: out/report.html"]);
+    assert!(before == cases(written(&toy.path("out"))), "a finished case was written to");
+    for name in ["report.html", "report", "cases.parquet", "contact-sheet.png"] {
+        assert!(toy.path("out").join(name).exists(), "{name}");
+    }
+    assert!(!toy.path("out/cases.csv").exists(), "it is not asked for any more");
+    toy.shiftlens(&again).expect(0).says(&["nothing to do"]);
+    // Animations belong to the cases.
+    run("[\"html\",\"gif\"]").expect(1).says(&["another run", "differs in report"]);
+}
+
+#[test]
 fn single_images_are_explained_now_and_the_rest_later() {
     let toy = toy();
     toy.run("whole").expect(0);

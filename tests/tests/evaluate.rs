@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use shiftlens_api::record::CaseRecord;
-use shiftlens_tests::program::{arrays, cases, contents, json, run_record};
+use shiftlens_tests::program::{arrays, cases, contents, json, run_record, same_run};
 use shiftlens_tests::toy::{SIDE, Toy, quadrant};
 
 /// The toy study with `[evaluation]`.
@@ -119,6 +119,31 @@ fn a_resumed_run_has_the_same_values() {
     // Measured otherwise it is another run.
     toy.edit("images = 4", "images = 5");
     toy.run("a").expect(1).says(&["another run", "differs in evaluation"]);
+}
+
+#[test]
+fn parts_joined_have_the_figures_of_the_whole_run() {
+    // Which images are measured, and whose maps are compared with those of random weights, does not depend on the parts.
+    let toy = toy("images = 5\nsteps = 8\nbudget = 100\nrandomisation = { images = 3 }");
+    toy.run("whole").expect(0).says(&["evaluation of 5 images"]);
+    let mut compared = Vec::new();
+    for part in ["1/2", "2/2"] {
+        let out = format!("part{}", &part[..1]);
+        toy.shiftlens(&["run", "study.toml", "--out", &out, "--shard", part]).expect(0);
+        let record: Value = json(&toy.path(&out).join("randomisation.json"));
+        compared.push(record["cases"].as_array().unwrap().len());
+    }
+    assert_eq!(compared.iter().sum::<usize>(), 3, "{compared:?}");
+    assert!(compared.iter().all(|n| *n > 0), "nothing was cut: {compared:?}");
+    toy.shiftlens(&["merge", "joined", "part2", "part1"])
+        .expect(0)
+        .says(&["evaluation of 5 images", "Randomised weights: rank correlation"]);
+    same_run(&toy.path("whole"), &toy.path("joined"));
+    toy.run("whole").expect(0).says(&["nothing to do"]);
+    toy.run("joined").expect(0).says(&["nothing to do"]);
+    std::fs::remove_file(toy.path("joined/evaluation.json")).unwrap();
+    toy.run("joined").expect(0).says(&["8 were there already", "evaluation of 5 images"]);
+    same_run(&toy.path("whole"), &toy.path("joined"));
 }
 
 #[test]

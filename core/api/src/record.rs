@@ -8,7 +8,9 @@
 //!   cases/<id>/arrays.safetensors   raw arrays: `x`, `series.<e>`, `heatmap.<e>` (e = index of the explanation), and
 //!                            those of Case::arrays
 //!   cases/<id>/...png, .gif  pictures, drawn by a CaseWriter
-//!   cases.csv, metrics.json, evaluation.json, report.html
+//!   metrics.json             Metrics
+//!   evaluation.json, randomisation.json   methods compared, where the study does
+//!   report.html, report/, cases.csv, ...  what is made of all this, in the formats that the manifest asks for
 //!   shard.json               only in a part of a run: which part, and the places of its images in the list
 //!   done.json                set when everything is written, removed before anything is written again
 //! ```

@@ -6,14 +6,16 @@ use crate::events::Events;
 use crate::failure::Failure;
 use crate::progress::{Progress, duration};
 use serde_json::json;
-use shiftlens_api::record::{Metrics, RunRecord};
+use shiftlens_api::record::Metrics;
 use shiftlens_api::{Error, Monitor};
 use shiftlens_engine::Study;
-use shiftlens_engine::manifest::ReportSpec;
-use shiftlens_engine::run::{self, RunOptions, RunOutcome};
-use shiftlens_report::{Pictures, write_cases_csv, write_report};
+use shiftlens_engine::run::{self, Complete, RunOptions, RunOutcome};
+use shiftlens_report::Pictures;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// The page that people open.
+const PAGE: &str = "report.html";
 
 /// Who is told: a person, or a program.
 enum Screen {
@@ -73,14 +75,17 @@ fn run_on(study: &Study, options: &RunOptions, screen: &Screen) -> Done {
             "version": env!("CARGO_PKG_VERSION"),
         }),
     );
-    if let Some(outcome) = run::complete(study, &items, options) {
-        let report = study.report.html.then(|| outcome.folder.join("report.html"));
-        return conclude(&outcome, report.as_deref(), started, true, screen);
+    if let Some(Complete { outcome, sealed }) = run::complete(study, &items, options) {
+        let report = match sealed {
+            true => study.report.html.then(|| outcome.folder.join(PAGE)),
+            false => write_outputs(&outcome)?,
+        };
+        return conclude(&outcome, report.as_deref(), started, sealed, screen);
     }
     let mut parts = study.load()?;
-    let writer = Pictures { animations: study.report.gif };
+    let writer = Pictures { gif: study.report.gif, apng: study.report.apng };
     let outcome = run::run(study, &mut parts, &items, options, screen.monitor(), &writer)?;
-    let report = write_outputs(&outcome, study.report)?;
+    let report = write_outputs(&outcome)?;
     conclude(&outcome, report.as_deref(), started, false, screen)
 }
 
@@ -92,28 +97,18 @@ pub fn merge(a: &Merge) -> Done {
         let parts: Vec<String> = a.shards.iter().map(|p| p.display().to_string()).collect();
         screen.tell("started", json!({ "folder": a.out.display().to_string(), "parts": parts }));
         let outcome = run::merge(&a.out, &a.shards, a.force, screen.monitor())?;
-        let path = a.out.join("run.json");
-        let unreadable = |e: &dyn std::fmt::Display| Error::Invalid(format!("{}: {e}", path.display()));
-        let text = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
-        let record: RunRecord = serde_json::from_slice(&text).map_err(|e| unreadable(&e))?;
-        let report = serde_json::from_value(record.manifest["report"].clone()).map_err(|e| unreadable(&e))?;
-        let report = write_outputs(&outcome, report)?;
+        let report = write_outputs(&outcome)?;
         conclude(&outcome, report.as_deref(), started, false, &screen)
     };
     screen.end(joined())
 }
 
-/// Makes of the folder what the manifest asks for, and seals it; answers the report's path.
-fn write_outputs(outcome: &RunOutcome, report: ReportSpec) -> Result<Option<PathBuf>, Failure> {
-    let mut written = Vec::new();
-    if report.csv {
-        written.push(write_cases_csv(&outcome.folder)?);
-    }
-    let page = if report.html { Some(write_report(&outcome.folder)?) } else { None };
-    written.extend(page.clone());
+/// Makes of the folder what its manifest asks for, and seals it; answers the report's path.
+fn write_outputs(outcome: &RunOutcome) -> Result<Option<PathBuf>, Failure> {
+    let written = shiftlens_report::write_outputs(&outcome.folder)?;
     let below = |path: &PathBuf| path.strip_prefix(&outcome.folder).unwrap_or(path).display().to_string();
     run::seal(outcome, &written.iter().map(below).collect::<Vec<_>>())?;
-    Ok(page)
+    Ok(written.into_iter().find(|path| path.ends_with(PAGE)))
 }
 
 /// The last word: how many images, the figures, where the report is.
@@ -194,7 +189,7 @@ fn dry_on(study: &mut Study, options: &RunOptions, screen: &Screen) -> Done {
     run::check_only(&items, &options.only).map_err(|e| Failure::Usage(format!("--only: {e}")))?;
     let mut parts = study.load()?;
     let load = started.elapsed().as_secs_f64();
-    let writer = Pictures { animations: study.report.gif };
+    let writer = Pictures { gif: study.report.gif, apng: study.report.apng };
     let e = run::estimate(study, &mut parts, &items, options, screen.monitor(), &writer)?;
     let total = load + e.direction + e.explain + e.evaluation;
     match screen {

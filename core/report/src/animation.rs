@@ -1,7 +1,8 @@
-//! A series as a GIF that runs forth and back.
+//! A series as an animation that runs forth and back: GIF, which everything shows, or APNG, which loses nothing.
 
 use crate::figures::byte;
 use gif::{Encoder, Frame, Repeat};
+use png::{BitDepth, ColorType};
 use shiftlens_api::{Error, Images, Result};
 
 /// One frame in hundredths of a second: 8.3 pictures per second.
@@ -28,8 +29,7 @@ pub(crate) fn gif(series: &Images) -> Result<Vec<u8>> {
     {
         let mut encoder = Encoder::new(&mut out, width, height, &palette).map_err(failed)?;
         encoder.set_repeat(Repeat::Infinite).map_err(failed)?;
-        for i in (0..n).chain((1..n.saturating_sub(1)).rev()) {
-            let delay = if i == 0 || i + 1 == n { DELAY_END } else { DELAY };
+        for (i, delay) in frames(n) {
             let buffer = pixels[i * h * w..(i + 1) * h * w].into();
             encoder
                 .write_frame(&Frame { width, height, delay, buffer, ..Frame::default() })
@@ -39,10 +39,43 @@ pub(crate) fn gif(series: &Images) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// Encodes `[S, C, H, W]` as an endless APNG of the same frames as [`gif`], with 8 bits for each channel and every colour
+/// kept.
+pub(crate) fn apng(series: &Images) -> Result<Vec<u8>> {
+    let failed = |e: png::EncodingError| Error::component("animation", e);
+    let [n, c, h, w] = series.shape();
+    let side = |v: usize| u32::try_from(v).map_err(|_| too_large(series));
+    let mut out = Vec::new();
+    {
+        let mut encoder = png::Encoder::new(&mut out, side(w)?, side(h)?);
+        encoder.set_color(if c == 1 { ColorType::Grayscale } else { ColorType::Rgb });
+        encoder.set_depth(BitDepth::Eight);
+        encoder.set_animated(side(frames(n).count())?, 0).map_err(failed)?;
+        encoder.set_frame_delay(DELAY_END, 100).map_err(failed)?;
+        let mut writer = encoder.write_header().map_err(failed)?;
+        for (i, delay) in frames(n) {
+            let image = series.image(i);
+            let pixels: Vec<u8> =
+                (0..h * w).flat_map(|p| (0..c).map(move |c| byte(image[c * h * w + p]))).collect();
+            writer.set_frame_delay(delay, 100).map_err(failed)?;
+            writer.write_image_data(&pixels).map_err(failed)?;
+        }
+        writer.finish().map_err(failed)?;
+    }
+    Ok(out)
+}
+
+/// Indices of the pictures in the order of the frames, each with its delay.
+fn frames(n: usize) -> impl Iterator<Item = (usize, u16)> {
+    let order = (0..n).chain((1..n.saturating_sub(1)).rev());
+    order.map(move |i| (i, if i == 0 || i + 1 == n { DELAY_END } else { DELAY }))
+}
+
 fn too_large(series: &Images) -> Error {
     let [n, _, h, w] = series.shape();
     Error::Unsupported(format!(
-        "animation: {n} pictures of {h}x{w} are too large for a GIF; leave \"gif\" out of [report] formats"
+        "animation: {n} pictures of {h}x{w} are too large for an animation; leave \"gif\" and \"apng\" out of [report] \
+         formats"
     ))
 }
 
@@ -101,6 +134,31 @@ mod tests {
         assert_eq!(order, [0, 64, 128, 192, 128, 64]);
         assert_eq!(frames[1].1[3 * 5], 69);
         assert_eq!(frames.iter().map(|f| f.0).collect::<Vec<_>>(), [48, 12, 12, 48, 12, 12]);
+    }
+
+    #[test]
+    fn apng_keeps_every_value_and_the_same_frames() {
+        for c in [1, 3] {
+            let values: Vec<f32> = (0..4 * c * 64).map(|v| (v * 37 % 256) as f32 / 255.0).collect();
+            let series = Images::new([4, c, 8, 8], values).unwrap();
+            let bytes = apng(&series).unwrap();
+            let mut reader = png::Decoder::new(std::io::Cursor::new(&bytes)).read_info().unwrap();
+            let control = *reader.info().animation_control().unwrap();
+            assert_eq!((control.num_frames, control.num_plays), (6, 0));
+            let mut frame = vec![0; reader.output_buffer_size().unwrap()];
+            for (k, i) in [0, 1, 2, 3, 2, 1].into_iter().enumerate() {
+                reader.next_frame(&mut frame).unwrap();
+                let timing = reader.info().frame_control().unwrap();
+                let delay = if k % 3 == 0 { 48 } else { 12 };
+                assert_eq!((timing.delay_num, timing.delay_den), (delay, 100), "frame {k}");
+                for (at, v) in frame.iter().enumerate() {
+                    assert_eq!(*v, byte(series.image(i)[at % c * 64 + at / c]), "frame {k}, byte {at}");
+                }
+            }
+            assert!(reader.next_frame(&mut frame).is_err(), "no seventh frame");
+        }
+        let one = Images::new([1, 1, 1, 1], vec![0.5]).unwrap();
+        assert!(png::Decoder::new(std::io::Cursor::new(apng(&one).unwrap())).read_info().is_ok());
     }
 
     #[test]

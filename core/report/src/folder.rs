@@ -1,5 +1,6 @@
 //! Reads a run's folder back.
 
+use crate::evaluation::Evaluation;
 use serde::de::DeserializeOwned;
 use shiftlens_api::record::{AuditRecord, CaseRecord, ExplanationRecord, Metrics, RECORD_SCHEMA, RunRecord};
 use shiftlens_api::{Error, Result};
@@ -16,8 +17,10 @@ pub(crate) struct RunFolder {
     pub audit: Option<AuditRecord>,
     /// `metrics.json`.
     pub metrics: Option<Metrics>,
-    /// Readable cases: first those that the run lists, in its order, then others by name.
-    pub cases: Vec<CaseRecord>,
+    /// `evaluation.json`.
+    pub evaluation: Option<Evaluation>,
+    /// Folders of cases: first those that the run lists, in its order, then others by name.
+    pub ids: Vec<String>,
     /// One line for each thing that could not be read.
     pub remarks: Vec<String>,
 }
@@ -32,9 +35,9 @@ impl RunFolder {
             let path = root.join(path);
             if path.exists() { Some(path) } else { None }
         };
-        let (audit, metrics) = (optional("direction/audit.json"), optional("metrics.json"));
-        let audit = audit.and_then(|p| note(json(&p), &mut remarks));
-        let metrics = metrics.and_then(|p| note(json(&p), &mut remarks));
+        let audit = optional("direction/audit.json").and_then(|p| note(json(&p), &mut remarks));
+        let metrics = optional("metrics.json").and_then(|p| note(json(&p), &mut remarks));
+        let evaluation = optional("evaluation.json").and_then(|p| note(json(&p), &mut remarks));
 
         let below = root.join("cases");
         let mut names = folders(&below)?;
@@ -57,8 +60,13 @@ impl RunFolder {
                 run.cases.len()
             ));
         }
-        let cases = order.iter().filter_map(|id| note(case(&below, id), &mut remarks)).collect();
-        Ok(Self { root: root.to_owned(), run, audit, metrics, cases, remarks })
+        Ok(Self { root: root.to_owned(), run, audit, metrics, evaluation, ids: order, remarks })
+    }
+
+    /// The cases one after another, each read when it is asked for: a run may have more than memory should hold.
+    pub(crate) fn cases(&self) -> impl Iterator<Item = Result<CaseRecord>> {
+        let below = self.root.join("cases");
+        self.ids.iter().map(move |id| case(&below, id))
     }
 
     /// The folder of a case.
@@ -147,14 +155,20 @@ pub(crate) fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 
 /// Writes a file under another name and renames it into place, so that a reader never sees half of it.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
+    let partial = partial(path);
     std::fs::write(&partial, bytes).map_err(|e| Error::io(&partial, e))?;
     std::fs::rename(&partial, path).map_err(|e| Error::io(path, e))
 }
 
-fn note<T>(read: Result<T>, remarks: &mut Vec<String>) -> Option<T> {
+/// Where a file is made before it is renamed into its place.
+pub(crate) fn partial(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    path.with_file_name(name)
+}
+
+/// What was read; nothing but a remark where it could not be.
+pub(crate) fn note<T>(read: Result<T>, remarks: &mut Vec<String>) -> Option<T> {
     match read {
         Ok(value) => Some(value),
         Err(e) => {

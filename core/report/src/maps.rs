@@ -1,14 +1,14 @@
 //! What the templates see of heatmaps.
 
+use crate::case::{Fact, fact, notes};
 use crate::number::{duration, score, significant};
-use crate::page::{Picture, Sources};
-use crate::view::{Fact, fact, notes};
+use crate::sources::{Picture, Sources};
 use serde::Serialize;
 use shiftlens_api::Target;
 use shiftlens_api::record::{CaseRecord, ExplanationRecord};
 
-/// Up to this many maps stand beside the image, each in full; more are laid out as a table of small ones.
-const FEW: usize = 2;
+/// Up to this many maps stand beside the image, each in full; more are laid out side by side.
+const FEW: usize = 1;
 
 /// All maps of a case.
 #[derive(Serialize)]
@@ -38,6 +38,8 @@ struct HeatmapView {
     raw: Option<Picture>,
     /// The value where the colours over the image begin.
     floor: String,
+    /// Value where the colours begin and where they end, for one scale over several maps.
+    ends: (f32, f32),
     /// The raw map's smallest and largest value.
     low: String,
     high: String,
@@ -47,13 +49,6 @@ struct HeatmapView {
     any_positive: bool,
     flat: bool,
     facts: Vec<Fact>,
-}
-
-impl MapsView {
-    /// True if the case has no map.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
 }
 
 /// The view of a case's maps; `target` is meant where a record names no class.
@@ -78,6 +73,7 @@ pub(crate) fn maps(record: &CaseRecord, target: &Target, sources: &mut Sources) 
             layer: key("layer").and_then(|name| sources.picture(&record.id, name)),
             raw: key("raw").and_then(|name| sources.picture(&record.id, name)),
             floor: if range.0 < 0.0 { "≤ 0".into() } else { significant(f64::from(range.0)) },
+            ends: (range.0.max(0.0), range.1),
             low: significant(f64::from(range.0)),
             high: significant(f64::from(range.1)),
             largest: significant(f64::from(range.0.abs().max(range.1.abs()))),

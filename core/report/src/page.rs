@@ -1,47 +1,124 @@
-//! `report.html`.
+//! `report.html`, and `report/` with a file for each case.
 
-use crate::base64;
-use crate::folder::{RunFolder, replace};
-use crate::view;
+use crate::case;
+use crate::folder::{RunFolder, note, replace};
+use crate::formats::Formats;
+use crate::index::Index;
+use crate::overview::Overview;
+use crate::sources::Sources;
+use crate::view::{self, Gathered};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value};
-use serde::Serialize;
-use shiftlens_api::record::{CaseRecord, ExplanationRecord};
+use shiftlens_api::record::ExplanationRecord;
 use shiftlens_api::{Error, Result};
-use std::fmt::Write as _;
-use std::io::Read as _;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Up to this many cases a report carries its pictures inside itself.
-pub const EMBED_LIMIT_CASES: usize = 300;
-/// Up to this many bytes of pictures a report carries them inside itself.
-pub const EMBED_LIMIT_BYTES: u64 = 64 << 20;
-
-const TEMPLATES: [(&str, &str); 3] = [
+const TEMPLATES: [(&str, &str); 4] = [
     ("report.html", include_str!("templates/report.html")),
+    ("evaluation.html", include_str!("templates/evaluation.html")),
     ("case.html", include_str!("templates/case.html")),
     ("map.html", include_str!("templates/map.html")),
 ];
 pub(crate) const CSS: &str = include_str!("templates/report.css");
-const JS: &str = include_str!("templates/report.js");
+/// The first needs nothing of the second.
+const JS: [&str; 2] = [include_str!("templates/case.js"), include_str!("templates/report.js")];
+
+/// Where the cases' files lie, beside the page.
+const CASES: &str = "report";
 
 /// Writes `report.html` into a run's folder and returns its path.
 ///
-/// The page needs no network and no other file while the run has at most [`EMBED_LIMIT_CASES`] cases and
-/// [`EMBED_LIMIT_BYTES`] of pictures; larger ones refer to the pictures in the folder, and say so. What could not be
-/// read (a case's record, a picture) is named on the page.
+/// The page needs no network. It holds the overview and the gallery; `report/ID.js` holds the view of case ID, and pictures
+/// are shown from `cases`. Where the run asks for `single-file` and has at most [`crate::EMBED_LIMIT_CASES`] cases and
+/// [`crate::EMBED_LIMIT_BYTES`] of pictures, everything stands inside the page. What could not be read (a case's record, a
+/// picture) is named on it.
 ///
 /// # Errors
-/// If `run.json` cannot be read or the page cannot be written.
+/// If `run.json` cannot be read or a file cannot be written.
 pub fn write_report(run_dir: &Path) -> Result<PathBuf> {
     let folder = RunFolder::read(run_dir)?;
-    let mut sources = Sources::new(&folder);
-    let view = view::page(&folder, &mut sources);
-    let html = render(&view)?;
+    let single = Formats::of(&folder.run)?.single_file;
+    let mut sources = Sources::new(&folder, single);
+    let failed = |e: minijinja::Error| Error::component("report.html", format!("{e:#}"));
+    let templates = environment(&TEMPLATES).map_err(failed)?;
+    let below = run_dir.join(CASES);
+    if !sources.embed {
+        std::fs::create_dir_all(&below).map_err(|e| Error::io(&below, e))?;
+    }
+
+    let mut gathered = Gathered {
+        index: Index::new(&folder.run, sources.embed),
+        overview: Overview::default(),
+        has_heatmap: false,
+        alone: sources.embed,
+        embedded: Vec::new(),
+        remarks: Vec::new(),
+    };
+    let mut files = BTreeSet::new();
+    for record in folder.cases() {
+        let Some(record) = note(record, &mut gathered.remarks) else { continue };
+        gathered.index.push(&record);
+        gathered.overview.push(&record);
+        gathered.has_heatmap |=
+            record.explanations.iter().any(|e| matches!(e, ExplanationRecord::Heatmap { .. }));
+        let view = case::case(&record, &folder.run, folder.evaluation.as_ref(), &mut sources);
+        let template = templates.get_template("case.html").map_err(failed)?;
+        let target = &folder.run.target.name;
+        let html = template.render(minijinja::context! { case => Serde(&view), target }).map_err(failed)?;
+        if sources.embed {
+            gathered.embedded.push((record.id, html));
+        } else {
+            let name = format!("{}.js", record.id);
+            replace(&below.join(&name), script(&record.id, &html)?.as_bytes())?;
+            files.insert(name);
+        }
+    }
+    sweep(&below, &files)?;
+    gathered.remarks.append(&mut sources.remarks);
+    let view = view::page(&folder, gathered)?;
+    let html = templates
+        .get_template("report.html")
+        .and_then(|t| {
+            t.render(minijinja::context! {
+                run => Serde(&view),
+                css => Value::from_safe_string(CSS.into()),
+                js => Value::from_safe_string(JS.concat()),
+            })
+        })
+        .map_err(failed)?;
     let path = run_dir.join("report.html");
     replace(&path, html.as_bytes())?;
     Ok(path)
+}
+
+/// A case's file: a page that was opened from a disk may load scripts from there, and nothing else.
+fn script(id: &str, html: &str) -> Result<String> {
+    let json = |text: &str| serde_json::to_string(text).map_err(|e| Error::component("report.html", e));
+    Ok(format!("shiftlensCase({}, {});\n", json(id)?, json(html)?))
+}
+
+/// Removes files of cases that the run no longer has, and the folder where it is empty.
+fn sweep(below: &Path, files: &BTreeSet<String>) -> Result<()> {
+    let entries = match std::fs::read_dir(below) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io(below, e)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::io(below, e))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if (name.ends_with(".js") || name.ends_with(".js.partial")) && !files.contains(name.as_ref()) {
+            std::fs::remove_file(entry.path()).map_err(|e| Error::io(entry.path(), e))?;
+        }
+    }
+    if files.is_empty() {
+        // Something else may lie in it; then it stays.
+        let _ = std::fs::remove_dir(below);
+    }
+    Ok(())
 }
 
 /// Templates by name, in the project's syntax.
@@ -56,119 +133,18 @@ pub(crate) fn environment<'a>(
     Ok(environment)
 }
 
-fn render(view: &impl Serialize) -> Result<String> {
-    let failed = |e: minijinja::Error| Error::component("report.html", format!("{e:#}"));
-    let environment = environment(&TEMPLATES).map_err(failed)?;
-    let template = environment.get_template("report.html").map_err(failed)?;
-    template
-        .render(minijinja::context! {
-            run => Serde(view),
-            css => Value::from_safe_string(CSS.into()),
-            js => Value::from_safe_string(JS.into()),
-        })
-        .map_err(failed)
-}
-
-/// A picture as the page refers to it.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Picture {
-    /// Address, safe to stand in an attribute.
-    src: Value,
-    width: u32,
-    height: u32,
-}
-
-/// Finds pictures: embeds them or refers to them.
-pub(crate) struct Sources {
-    root: PathBuf,
-    /// Pictures are embedded.
-    pub embed: bool,
-    /// One line for each picture that could not be read.
-    pub remarks: Vec<String>,
-}
-
-impl Sources {
-    fn new(folder: &RunFolder) -> Self {
-        let size = |case: &CaseRecord, name: &String| {
-            std::fs::metadata(folder.case_folder(&case.id).join(name)).map_or(0, |m| m.len())
-        };
-        let bytes: u64 = folder.cases.iter().map(|c| shown(c).map(|name| size(c, name)).sum::<u64>()).sum();
-        Self {
-            root: folder.root.clone(),
-            embed: folder.cases.len() <= EMBED_LIMIT_CASES && bytes <= EMBED_LIMIT_BYTES,
-            remarks: Vec::new(),
-        }
-    }
-
-    /// A picture of a case; `None`, and a remark, if it cannot be read.
-    pub(crate) fn picture(&mut self, case: &str, name: &str) -> Option<Picture> {
-        let path = self.root.join("cases").join(case).join(name);
-        match self.read(&path, case, name) {
-            Ok(picture) => Some(picture),
-            Err(e) => {
-                self.remarks.push(format!("picture left out: {e}"));
-                None
-            }
-        }
-    }
-
-    fn read(&self, path: &Path, case: &str, name: &str) -> Result<Picture> {
-        let io = |e| Error::io(path, e);
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).map_err(io)?;
-        file.take(if self.embed { u64::MAX } else { 24 }).read_to_end(&mut bytes).map_err(io)?;
-        // A PNG begins with 8 bytes of signature and its IHDR chunk: length, "IHDR", width, height.
-        if bytes.len() < 24 || !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-            return Err(Error::Invalid(format!("{}: not a PNG picture", path.display())));
-        }
-        let number = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
-        let (width, height) = (number(16), number(20));
-        let mut src = String::new();
-        if self.embed {
-            src.push_str("data:image/png;base64,");
-            base64::encode(&bytes, &mut src);
-        } else {
-            let _ = write!(src, "cases/{}/{}", encoded(case), encoded(name));
-        }
-        Ok(Picture { src: Value::from_safe_string(src), width, height })
-    }
-}
-
-/// Files of a case that the page shows.
-fn shown(case: &CaseRecord) -> impl Iterator<Item = &String> {
-    let explained = case.explanations.iter().flat_map(|e| match e {
-        ExplanationRecord::Heatmap { .. } => Vec::new(),
-        ExplanationRecord::Shift { pictures, difference, .. } => pictures.iter().chain(difference).collect(),
-    });
-    let named = case.pictures.iter().filter(|(key, _)| !key.starts_with("reconstruction-")).map(|(_, v)| v);
-    named.chain(explained)
-}
-
-/// Percent-encodes all but unreserved characters and `/` (RFC 3986, section 2.3).
-fn encoded(path: &str) -> String {
-    let mut out = String::new();
-    for b in path.bytes() {
-        match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => out.push(b as char),
-            _ => {
-                let _ = write!(out, "%{b:02X}");
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_percent_encoded() {
-        assert_eq!(encoded("a b/ü\"#?.png"), "a%20b/%C3%BC%22%23%3F.png");
+    fn style_and_script_cannot_end_their_element() {
+        assert!(!CSS.contains("</") && JS.iter().all(|js| !js.contains("</")));
     }
 
     #[test]
-    fn style_and_script_cannot_end_their_element() {
-        assert!(!CSS.contains("</") && !JS.contains("</"));
+    fn a_case_s_file_is_one_call() {
+        let js = script("a", "<p title=\"x\">\u{2028}</p>\n").unwrap();
+        assert_eq!(js, "shiftlensCase(\"a\", \"<p title=\\\"x\\\">\u{2028}</p>\\n\");\n");
     }
 }

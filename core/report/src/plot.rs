@@ -1,7 +1,7 @@
-//! Curves over the course of a training, as SVG.
+//! Curves over the course of a training, as SVG, and what all plots share.
 //!
 //! Colours are written as attributes in the light page's values, and the page's style gives them others in the dark: see
-//! `templates/training.css`, which names the same values.
+//! `templates/report.css`, which names the same values.
 
 use crate::number;
 use plotters::coord::Shift;
@@ -17,10 +17,10 @@ pub(crate) const COLOURS: [RGBColor; 4] = [
     RGBColor(0x6B, 0x4C, 0x9A),
     RGBColor(0x2E, 0x7D, 0x4F),
 ];
-const GRID: RGBColor = RGBColor(0xDF, 0xE3, 0xE6);
-const TEXT: RGBColor = RGBColor(0x5D, 0x68, 0x72);
+pub(crate) const GRID: RGBColor = RGBColor(0xDF, 0xE3, 0xE6);
+pub(crate) const TEXT: RGBColor = RGBColor(0x5D, 0x68, 0x72);
 /// Width and height in pixels, at which text has its size.
-const SIZE: (u32, u32) = (520, 260);
+pub(crate) const SIZE: (u32, u32) = (520, 260);
 /// From so many points on a curve is drawn faintly, with its moving mean over it.
 const SMOOTHED: usize = 60;
 /// Points of a drawn curve at most.
@@ -73,12 +73,12 @@ pub(crate) fn svg(curves: &[Curve], fixed: Option<Range<f64>>) -> Result<String>
     Ok(out)
 }
 
-fn failed(e: impl std::fmt::Display) -> Error {
+pub(crate) fn failed(e: impl std::fmt::Display) -> Error {
     Error::component("plot", e)
 }
 
 /// The range of values with a margin at either end, never empty.
-fn spanned(values: impl Iterator<Item = f64> + Clone, margin: f64) -> Range<f64> {
+pub(crate) fn spanned(values: impl Iterator<Item = f64> + Clone, margin: f64) -> Range<f64> {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
     let width = high - low;
     let more = if width > 0.0 { width * margin } else { low.abs().max(1.0) * 0.5 };
@@ -143,12 +143,12 @@ fn thousands(v: f64, far: f64) -> String {
 }
 
 /// A number without the zeros at its end.
-fn short(v: f64) -> String {
+pub(crate) fn short(v: f64) -> String {
     let text = number::fixed(v, 3);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn tick(v: f64) -> String {
+pub(crate) fn tick(v: f64) -> String {
     if v == 0.0 || (1e-3..1e4).contains(&v.abs()) { short(v) } else { number::significant(v) }
 }
 

@@ -1,7 +1,7 @@
 //! The study's figures and the direction's audit as the page's templates see them.
 
+use crate::case::{Fact, fact};
 use crate::number::{count, duration, fixed, significant};
-use crate::view::{Fact, fact};
 use serde::Serialize;
 use shiftlens_api::record::{AuditRecord, Metric, Metrics};
 

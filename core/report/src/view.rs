@@ -1,20 +1,32 @@
-//! What the page's templates see: every number already in words.
+//! What the page's template sees: every number already in words.
 
+use crate::case::{Fact, fact};
 use crate::colour::{css_stops, diverging, sequential};
+use crate::evaluation::EvaluationView;
 use crate::folder::RunFolder;
-use crate::maps::{MapsView, maps};
-use crate::number::{duration, fixed, lambda, score, significant};
-use crate::page::{Picture, Sources};
+use crate::index::{Index, Row};
+use crate::number::{count, duration};
+use crate::overview::{Figure, Overview};
 use crate::summary::{FlipView, MetricView, audit, flips, metrics};
-use crate::writer::DIFFERENCE_SCALE;
+use minijinja::Value;
 use serde::Serialize;
-use shiftlens_api::record::{
-    CaseRecord, ComponentRecord, ExplanationRecord, FailureRecord, Reconstruction, TrustRecord,
-};
-use shiftlens_api::{Calibration, Target};
+use shiftlens_api::Result;
+use shiftlens_api::record::{ComponentRecord, FailureRecord};
 
-/// The score at which f changes its mind.
-const DECISION: f32 = 0.5;
+/// Remarks about single files on the page at most; a folder that was moved would have thousands.
+const REMARKS: usize = 40;
+
+/// What was learned while the cases were read.
+pub(crate) struct Gathered {
+    pub index: Index,
+    pub overview: Overview,
+    pub has_heatmap: bool,
+    /// The page must do without files beside it.
+    pub alone: bool,
+    /// Cases, in a page that carries them inside itself: id and markup.
+    pub embedded: Vec<(String, String)>,
+    pub remarks: Vec<String>,
+}
 
 #[derive(Serialize)]
 pub(crate) struct PageView {
@@ -33,140 +45,48 @@ pub(crate) struct PageView {
     flips: Vec<FlipView>,
     metrics: Vec<MetricView>,
     intervals: bool,
+    evaluation: Option<EvaluationView>,
+    figures: Vec<Figure>,
+    /// Name and address of files beside the page.
+    files: Vec<(&'static str, &'static str)>,
+    cases: usize,
+    cases_in_words: String,
     flagged: usize,
+    has_labels: bool,
     has_shift: bool,
     has_heatmap: bool,
     all_synthetic: bool,
-    embedded: bool,
     diverging: String,
     sequential: String,
-    cases: Vec<CaseView>,
+    /// The gallery's data, as JSON.
+    index: Value,
+    embedded: Vec<(String, Value)>,
 }
 
-#[derive(Serialize)]
-pub(crate) struct Fact {
-    pub(crate) key: String,
-    value: String,
-    /// What it means, in a sentence; may be empty.
-    help: &'static str,
-}
+/// Files that the page links to where they are there.
+const FILES: [(&str, &str); 8] = [
+    ("cases.csv", "cases.csv"),
+    ("cases.parquet", "cases.parquet"),
+    ("evaluation.csv", "evaluation.csv"),
+    ("evaluation.parquet", "evaluation.parquet"),
+    ("metrics.json", "metrics.json"),
+    ("evaluation.json", "evaluation.json"),
+    ("randomisation.json", "randomisation.json"),
+    ("contact sheet", "contact-sheet.png"),
+];
 
-#[derive(Serialize)]
-struct CaseView {
-    anchor: String,
-    id: String,
-    path: String,
-    synthetic: bool,
-    group: Option<String>,
-    metadata: Vec<(String, String)>,
-    /// Ground truth in words, where known.
-    label: Option<String>,
-    /// The decision of f disagrees with the ground truth.
-    wrong: bool,
-    score: String,
-    value: f32,
-    positive: bool,
-    others: Vec<Fact>,
-    /// Why the case is flagged; empty where it is not.
-    reasons: Vec<String>,
-    /// What a second try changed.
-    retry: Option<String>,
-    original: Option<Picture>,
-    shifts: Vec<ShiftView>,
-    maps: MapsView,
-}
-
-#[derive(Serialize)]
-struct ShiftView {
-    anchor: String,
-    title: String,
-    explainer: String,
-    summary: String,
-    /// λ of the crossing, for the overview.
-    flip: Option<String>,
-    flip_value: Option<f32>,
-    steps: Vec<StepView>,
-    columns: usize,
-    origin: usize,
-    chart: ChartView,
-    reconstruction_score: String,
-    reconstruction_value: f32,
-    gap: String,
-    calibration: Option<CalibrationView>,
-    facts: Vec<Fact>,
-    difference: Option<Picture>,
-    scale: Option<String>,
-    lambda_first: String,
-    lambda_last: String,
-}
-
-/// At which λ f reaches given scores.
-#[derive(Serialize)]
-struct CalibrationView {
-    limit: String,
-    levels: Vec<LevelView>,
-    steadiness: String,
-}
-
-#[derive(Serialize)]
-struct LevelView {
-    level: String,
-    /// `None`: not reached.
-    lambda: Option<String>,
-    score: Option<String>,
-}
-
-#[derive(Serialize)]
-struct StepView {
-    picture: Option<Picture>,
-    lambda: String,
-    score: String,
-    /// Share of the score's bar, in percent.
-    percent: f32,
-    positive: bool,
-    origin: bool,
-    /// f crosses 0.5 between the step before and this one.
-    crossing: bool,
-    x: f32,
-    y: f32,
-}
-
-/// f's score over λ, in the units of the picture's viewBox.
-#[derive(Serialize)]
-struct ChartView {
-    line: String,
-    left: f32,
-    right: f32,
-    top: f32,
-    bottom: f32,
-    decision: f32,
-    flip: Option<f32>,
-    origin: f32,
-    low: String,
-    high: String,
-}
-
-pub(crate) fn fact(key: &str, value: String, help: &'static str) -> Fact {
-    Fact { key: key.into(), value, help }
-}
-
-pub(crate) fn notes(notes: &[(String, String)]) -> impl Iterator<Item = Fact> {
-    notes.iter().filter(|(k, _)| k != DIFFERENCE_SCALE).map(|(k, v)| fact(k, v.clone(), ""))
-}
-
-/// The view of a whole run; unreadable pictures end up among its remarks.
-pub(crate) fn page(folder: &RunFolder, sources: &mut Sources) -> PageView {
+/// The view of a whole run.
+pub(crate) fn page(folder: &RunFolder, gathered: Gathered) -> Result<PageView> {
     let run = &folder.run;
-    let cases: Vec<CaseView> = folder
-        .cases
-        .iter()
-        .enumerate()
-        .map(|(i, record)| case(i, record, &run.classes, &run.target, sources))
-        .collect();
+    let Gathered { index, overview, has_heatmap, alone, embedded, remarks: found } = gathered;
     let mut remarks = run.remarks.clone();
     remarks.extend_from_slice(&folder.remarks);
-    remarks.append(&mut sources.remarks);
-    PageView {
+    let more = found.len().saturating_sub(REMARKS);
+    remarks.extend(found.into_iter().take(REMARKS));
+    if more > 0 {
+        remarks.push(format!("… and {} more such remarks", count(more)));
+    }
+    Ok(PageView {
         name: run.name.clone(),
         version: run.version.clone(),
         target: run.target.name.clone(),
@@ -182,235 +102,19 @@ pub(crate) fn page(folder: &RunFolder, sources: &mut Sources) -> PageView {
         flips: folder.audit.as_ref().map(flips).unwrap_or_default(),
         intervals: folder.metrics.as_ref().is_some_and(|m| m.values.values().any(|v| v.interval.is_some())),
         metrics: folder.metrics.as_ref().map(metrics).unwrap_or_default(),
-        flagged: cases.iter().filter(|c| !c.reasons.is_empty()).count(),
-        has_shift: cases.iter().any(|c| !c.shifts.is_empty()),
-        has_heatmap: cases.iter().any(|c| !c.maps.is_empty()),
-        all_synthetic: !cases.is_empty() && cases.iter().all(|c| c.synthetic),
-        embedded: sources.embed,
+        evaluation: folder.evaluation.as_ref().map(|e| e.view()).transpose()?,
+        figures: overview.figures(run)?,
+        files: FILES.into_iter().filter(|(_, file)| !alone && folder.root.join(file).exists()).collect(),
+        cases: index.len(),
+        cases_in_words: count(index.len()),
+        flagged: index.count(Row::is_flagged),
+        has_labels: index.count(Row::labelled) > 0,
+        has_shift: index.count(Row::has_series) > 0,
+        has_heatmap,
+        all_synthetic: index.len() > 0 && index.count(Row::is_synthetic) == index.len(),
         diverging: css_stops(diverging, -1.0, 1.0),
         sequential: css_stops(sequential, 0.0, 1.0),
-        cases,
-    }
-}
-
-fn case(
-    index: usize,
-    record: &CaseRecord,
-    classes: &[String],
-    target: &Target,
-    sources: &mut Sources,
-) -> CaseView {
-    let anchor = format!("case-{}", index + 1);
-    let mut shifts = Vec::new();
-    for (e, explanation) in record.explanations.iter().enumerate() {
-        shifts.extend(shift(format!("{anchor}-{e}"), record, explanation, sources));
-    }
-    let others = if classes.len() > 2 && record.scores.len() == classes.len() {
-        let mut order: Vec<usize> = (0..classes.len()).filter(|k| *k != target.class).collect();
-        order.sort_by(|a, b| record.scores[*b].total_cmp(&record.scores[*a]));
-        order.iter().take(3).map(|&k| fact(&classes[k], score(record.scores[k]), "")).collect()
-    } else {
-        Vec::new()
-    };
-    let positive = record.score >= DECISION;
-    CaseView {
-        anchor,
-        id: record.id.clone(),
-        path: record.path.clone(),
-        synthetic: record.synthetic,
-        group: record.group.clone(),
-        metadata: record.metadata.clone(),
-        label: record.label.map(|l| label(l, classes, target.class, &target.name)),
-        wrong: record.label.is_some_and(|l| l != positive),
-        score: score(record.score),
-        value: record.score,
-        positive,
-        others,
-        reasons: record.trust.as_ref().map(|t| t.reasons.clone()).unwrap_or_default(),
-        retry: record.trust.as_ref().and_then(retry),
-        original: record.pictures.get("original").and_then(|name| sources.picture(&record.id, name)),
-        shifts,
-        maps: maps(record, target, sources),
-    }
-}
-
-fn label(is_target: bool, classes: &[String], class: usize, target: &str) -> String {
-    match (is_target, classes) {
-        (true, _) => target.to_owned(),
-        (false, [a, b]) => if class == 0 { b } else { a }.clone(),
-        (false, _) => format!("not {target}"),
-    }
-}
-
-/// What a second try changed, in a sentence.
-fn retry(trust: &TrustRecord) -> Option<String> {
-    let r = trust.retry.as_ref()?;
-    let of = |r: &Reconstruction| {
-        format!("gap {}, pixel error {}", fixed(f64::from(r.gap), 3), fixed(f64::from(r.rmse), 3))
-    };
-    let (before, after) = (of(&r.before), of(&r.after));
-    Some(if r.kept {
-        format!("The encoder's code was replaced by {}: {after} instead of {before}.", r.method)
-    } else {
-        format!("Tried again by {}, which gave {after}: the encoder's code with {before} is kept.", r.method)
+        index: Value::from_safe_string(index.json()?),
+        embedded: embedded.into_iter().map(|(id, html)| (id, Value::from_safe_string(html))).collect(),
     })
-}
-
-fn calibration(c: &Calibration) -> CalibrationView {
-    let levels = c.levels.iter().map(|l| LevelView {
-        level: score(l.level),
-        lambda: l.lambda.map(lambda),
-        score: l.score.map(score),
-    });
-    let steadiness = match (c.inversions, c.spearman) {
-        (_, None) => "f's score does not move at all".into(),
-        (0, Some(_)) => format!("f's score never falls over {} steps", c.steps),
-        (n, Some(_)) => format!("f's score falls on {n} of {} steps", c.steps),
-    };
-    let rho = c.spearman.map(|r| format!(", Spearman {}", fixed(f64::from(r), 2))).unwrap_or_default();
-    CalibrationView {
-        limit: significant(f64::from(c.limit)).trim_end_matches('0').trim_end_matches('.').to_owned(),
-        levels: levels.collect(),
-        steadiness: format!("{steadiness}{rho}."),
-    }
-}
-
-fn shift(
-    anchor: String,
-    record: &CaseRecord,
-    explanation: &ExplanationRecord,
-    sources: &mut Sources,
-) -> Option<ShiftView> {
-    let ExplanationRecord::Shift {
-        explainer,
-        title,
-        lambdas,
-        scores,
-        origin,
-        latent_score,
-        flip,
-        spearman,
-        calibration: found,
-        reconstruction_gap,
-        reconstruction_l1,
-        notes: said,
-        pictures,
-        difference,
-        seconds,
-        ..
-    } = explanation
-    else {
-        return None;
-    };
-    let (chart, points) = chart(lambdas, scores, *origin, *flip);
-    let steps = (0..lambdas.len())
-        .map(|i| StepView {
-            picture: pictures.get(i).and_then(|name| sources.picture(&record.id, name)),
-            lambda: lambda(lambdas[i]),
-            score: score(scores[i]),
-            percent: (scores[i].clamp(0.0, 1.0) * 1000.0).round() / 10.0,
-            positive: scores[i] >= DECISION,
-            origin: i == *origin,
-            crossing: i > 0 && (scores[i - 1] >= DECISION) != (scores[i] >= DECISION),
-            x: points[i].0,
-            y: points[i].1,
-        })
-        .collect();
-    let mut facts = vec![fact(
-        "mean |x − G(E(x))| per pixel",
-        fixed(f64::from(*reconstruction_l1), 3),
-        "Mean difference of pixel values, which run from 0 to 1.",
-    )];
-    if let Some(c) = latent_score {
-        facts.push(fact("c(E(x))", score(*c), "What the latent classifier says about the image's code."));
-    }
-    if let Some(t) = &record.trust {
-        let help = "Root mean square difference of pixel values, which run from 0 to 1.";
-        facts.push(fact("root mean square of x − G(E(x))", fixed(f64::from(t.reconstruction.rmse), 3), help));
-    }
-    let rho = spearman.map_or("not defined (all scores are equal)".into(), |v| fixed(f64::from(v), 2));
-    facts.push(fact("Spearman of λ and f in the series", rho, "1: f's score rises with every step."));
-    facts.extend(notes(said));
-    facts.push(fact("time", duration(*seconds), ""));
-    let sides = if scores[*origin] >= DECISION { ("at or above", "below") } else { ("below", "at or above") };
-    let summary = match flip {
-        Some(l) => {
-            format!("f changes its mind at λ = {} σ: from {} 0.5 to {} it.", lambda(*l), sides.0, sides.1)
-        }
-        None => format!("f does not change its mind within this series: it stays {} 0.5.", sides.0),
-    };
-    Some(ShiftView {
-        anchor,
-        title: title.clone(),
-        explainer: explainer.clone(),
-        summary,
-        flip: flip.map(lambda),
-        flip_value: *flip,
-        steps,
-        columns: lambdas.len().min(13),
-        origin: *origin,
-        chart,
-        reconstruction_score: score(scores[*origin]),
-        reconstruction_value: scores[*origin],
-        gap: fixed(f64::from(*reconstruction_gap), 3),
-        calibration: found.as_ref().map(calibration),
-        facts,
-        difference: difference.as_ref().and_then(|name| sources.picture(&record.id, name)),
-        scale: said.iter().find(|(key, _)| key == DIFFERENCE_SCALE).map(|(_, v)| v.clone()),
-        lambda_first: lambda(lambdas[0]),
-        lambda_last: lambda(lambdas[lambdas.len() - 1]),
-    })
-}
-
-/// The chart's geometry, and where each step's point lies.
-fn chart(lambdas: &[f32], scores: &[f32], origin: usize, flip: Option<f32>) -> (ChartView, Vec<(f32, f32)>) {
-    let (left, right, top, bottom) = (26.0, 272.0, 8.0, 112.0);
-    let tenth = |v: f32| (v * 10.0).round() / 10.0;
-    let (first, last) = (lambdas[0], lambdas[lambdas.len() - 1]);
-    let width = if last > first { last - first } else { 1.0 };
-    let low = scores.iter().copied().fold(0.0, f32::min);
-    let high = scores.iter().copied().fold(1.0, f32::max);
-    let x = |l: f32| tenth(left + (right - left) * (l - first) / width);
-    let y = |s: f32| tenth(bottom - (bottom - top) * (s - low) / (high - low));
-    let points: Vec<(f32, f32)> = lambdas.iter().zip(scores).map(|(l, s)| (x(*l), y(*s))).collect();
-    let line = points.iter().map(|(x, y)| format!("{x},{y}")).collect::<Vec<_>>().join(" ");
-    let ends = |v: f32| if v == 0.0 || v == 1.0 { format!("{v}") } else { significant(f64::from(v)) };
-    let view = ChartView {
-        line,
-        left,
-        right,
-        top,
-        bottom,
-        decision: y(DECISION),
-        flip: flip.filter(|l| (first..=last).contains(l)).map(x),
-        origin: points[origin].0,
-        low: ends(low),
-        high: ends(high),
-    };
-    (view, points)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chart_maps_the_ends_of_both_axes() {
-        let (view, points) = chart(&[-2.0, 0.0, 2.0], &[0.0, 0.5, 1.0], 1, Some(0.0));
-        assert_eq!(points, [(26.0, 112.0), (149.0, 60.0), (272.0, 8.0)]);
-        assert_eq!((view.decision, view.flip, view.origin), (60.0, Some(149.0), 149.0));
-        assert_eq!(view.line, "26,112 149,60 272,8");
-        let (view, points) = chart(&[0.0], &[3.0], 0, None);
-        assert_eq!(points, [(26.0, 8.0)]);
-        assert_eq!((view.low.as_str(), view.high.as_str()), ("0", "3.00"));
-    }
-
-    #[test]
-    fn labels_name_the_other_class_where_there_are_two() {
-        let classes = ["healthy".to_owned(), "ill".to_owned()];
-        assert_eq!(label(false, &classes, 1, "ill"), "healthy");
-        assert_eq!(label(false, &classes, 0, "healthy"), "ill");
-        assert_eq!(label(true, &classes, 1, "ill"), "ill");
-        assert_eq!(label(false, &["ill".to_owned()], 0, "ill"), "not ill");
-    }
 }

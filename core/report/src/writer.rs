@@ -4,25 +4,32 @@ use crate::{animation, figures, number};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, ImageEncoder};
 use shiftlens_api::record::{Case, CaseWriter, ExplanationRecord};
+use shiftlens_api::resize::{self, Filter};
 use shiftlens_api::{Error, Explanation, Images, Result, ShiftSeries};
 use std::path::Path;
 
 /// Key of the note that holds the value of the difference picture's two ends.
 pub(crate) const DIFFERENCE_SCALE: &str = "difference scale";
 
+/// Longer side of a thumbnail, in pixels: twice what the gallery shows, for dense screens.
+const THUMBNAIL: usize = 288;
+
 /// The [`CaseWriter`] that draws all pictures of the crate's list.
 ///
 /// The same case gives the same bytes. Besides the pictures that the records name themselves, `case.record.pictures`
-/// gets `original`, and for explanation E `reconstruction-E`, `heatmap-E-layer` and `heatmap-E-raw`.
+/// gets `original`, `thumbnail` for a larger image, and for explanation E `reconstruction-E`, `series-E-apng`,
+/// `heatmap-E-layer` and `heatmap-E-raw`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pictures {
     /// Also writes `series-E.gif`. On by default.
-    pub animations: bool,
+    pub gif: bool,
+    /// Also writes `series-E.apng`, which keeps every colour.
+    pub apng: bool,
 }
 
 impl Default for Pictures {
     fn default() -> Self {
-        Self { animations: true }
+        Self { gif: true, apng: false }
     }
 }
 
@@ -45,6 +52,10 @@ impl CaseWriter for Pictures {
         }
         save(folder, "original.png", &figures::picture(image, 0))?;
         record.pictures.insert("original".into(), "original.png".into());
+        if let Some(small) = thumbnail(image)? {
+            save(folder, "thumbnail.png", &figures::picture(&small, 0))?;
+            record.pictures.insert("thumbnail".into(), "thumbnail.png".into());
+        }
         for (e, (explanation, facts)) in explanations.iter().zip(&mut record.explanations).enumerate() {
             match (explanation, facts) {
                 (
@@ -56,10 +67,15 @@ impl CaseWriter for Pictures {
                     let name = format!("reconstruction-{e}.png");
                     save(folder, &name, &figures::picture(&series.images, series.origin))?;
                     record.pictures.insert(format!("reconstruction-{e}"), name);
-                    if self.animations {
+                    if self.gif {
                         let name = format!("series-{e}.gif");
                         put(folder, &name, &animation::gif(&series.images)?)?;
                         *animation = Some(name);
+                    }
+                    if self.apng {
+                        let name = format!("series-{e}.apng");
+                        put(folder, &name, &animation::apng(&series.images)?)?;
+                        record.pictures.insert(format!("series-{e}-apng"), name);
                     }
                     let last = series.images.len() - 1;
                     let ends = [series.images.slice(0, 1), series.images.slice(last, last + 1)];
@@ -93,6 +109,17 @@ impl CaseWriter for Pictures {
         }
         Ok(())
     }
+}
+
+/// An image for the gallery; `None` where the image itself is small enough.
+fn thumbnail(image: &Images) -> Result<Option<Images>> {
+    let (h, w) = image.size();
+    let longer = h.max(w);
+    if longer <= THUMBNAIL {
+        return Ok(None);
+    }
+    let side = |v: usize| (v * THUMBNAIL).div_ceil(longer);
+    resize::images(image, (side(h), side(w)), Filter::Bilinear).map(Some)
 }
 
 fn check(id: &str, e: usize, series: &ShiftSeries) -> Result<()> {

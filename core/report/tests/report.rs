@@ -3,13 +3,8 @@
 mod common;
 
 use common::*;
-use shiftlens_api::record::{CaseRecord, CaseWriter, ExplanationRecord, FailureRecord};
+use shiftlens_api::record::{CaseWriter, ExplanationRecord, FailureRecord};
 use shiftlens_report::{Pictures, diverging, write_cases_csv, write_report};
-use std::path::Path;
-
-fn read_case(run: &Path, id: &str) -> CaseRecord {
-    serde_json::from_slice(&std::fs::read(run.join("cases").join(id).join("case.json")).unwrap()).unwrap()
-}
 
 #[test]
 fn pictures_are_written_and_named_in_the_record() {
@@ -76,8 +71,11 @@ fn drawing_twice_gives_the_same_bytes_and_one_note() {
     assert_eq!(all[0], all[1]);
     let still = tempfile::tempdir().unwrap();
     let mut two = case("a", 1);
-    Pictures { animations: false }.write(still.path(), &mut two).unwrap();
-    assert!(!still.path().join("series-0.gif").exists());
+    Pictures { gif: false, apng: true }.write(still.path(), &mut two).unwrap();
+    assert!(!still.path().join("series-0.gif").exists() && still.path().join("series-0.apng").exists());
+    assert_eq!(two.record.pictures["series-0-apng"], "series-0.apng");
+    let ExplanationRecord::Shift { animation, .. } = &two.record.explanations[0] else { panic!("a shift") };
+    assert_eq!(*animation, None);
 }
 
 #[test]
@@ -110,12 +108,19 @@ fn the_page_stands_alone_and_shows_every_figure() {
     assert_eq!(path, run.path().join("report.html"));
     let html = std::fs::read_to_string(&path).unwrap();
 
-    for scheme in ["http:", "https:", "//cdn", "@import", "url("] {
-        assert!(!html.contains(scheme), "{scheme} in the page");
+    // The name of SVG's elements is no address.
+    let loading = html.replace("http://www.w3.org/2000/svg", "");
+    for scheme in ["http:", "https:", "//cdn", "@import", "url(\"", "url('"] {
+        assert!(!loading.contains(scheme), "{scheme} in the page");
     }
     // Every picture is inside: two cases of an original, five steps, a difference, a layer, a raw map.
     assert_eq!(html.matches("src=\"data:image/png;base64,").count(), 2 * 9);
     assert_eq!(html.matches(" src=\"").count(), 2 * 9);
+    assert!(
+        !run.path().join("report").exists()
+            && !html.contains("series-0.gif")
+            && !html.contains("metrics.json")
+    );
     assert!(!run.path().join("report.html.partial").exists());
 
     for text in [
@@ -194,8 +199,13 @@ fn many_maps_are_laid_out_by_class_with_their_own_ranges() {
     assert!(!html.contains("said in the title"), "the class stands in the heading, not among the facts");
     // One slider for all overlays of the case.
     assert_eq!(html.matches("class=\"opacity\"").count(), 1);
-    let body = html.split_once("<main>").and_then(|(_, b)| b.split_once("<script>")).unwrap().0;
+    let body = html.split_once("<template").and_then(|(_, b)| b.split_once("</template>")).unwrap().0;
     assert_eq!(body.matches("aria-pressed=\"true\"").count(), 2, "a button per class");
+    // What one scale for all maps of a class needs: where a map's colours begin and end.
+    assert!(
+        body.contains("data-low=\"0.0\" data-high=\"7.5\"") && body.contains("data-high=\"0.3"),
+        "{body}"
+    );
 }
 
 #[test]
@@ -228,7 +238,12 @@ fn names_cannot_become_markup() {
     let html = std::fs::read_to_string(write_report(run.path()).unwrap()).unwrap();
     assert!(!html.contains("<img src=x") && !html.contains("onerror=\""));
     assert!(!html.contains("<script>alert") && !html.contains("</pre><script>"));
-    assert_eq!(html.matches("<script").count(), 1);
+    assert_eq!(html.matches("<script").count(), 2);
+    let (_, index) = html.split_once("<script type=\"application/json\" id=\"index\">").unwrap();
+    let index = index.split_once("</script>").unwrap().0;
+    assert!(!index.contains('<'));
+    let index: serde_json::Value = serde_json::from_str(index).unwrap();
+    assert_eq!((&index["rows"][0][0][1], &index["rows"][0][0][2]), (&HOSTILE.into(), &HOSTILE.into()));
     assert!(html.contains("&lt;img src=x onerror=&quot;alert(1)&quot;&gt;&#x27;&amp;{{ 7*7 }}"));
 }
 
@@ -269,32 +284,6 @@ fn broken_cases_are_skipped_with_a_remark() {
     record.schema = 9;
     put_json(&empty.path().join("run.json"), &record);
     assert!(write_report(empty.path()).unwrap_err().to_string().contains("schema 9"));
-}
-
-#[test]
-fn a_large_run_refers_to_its_folder() {
-    let run = tempfile::tempdir().unwrap();
-    let ids: Vec<String> = (0..=shiftlens_report::EMBED_LIMIT_CASES).map(|i| format!("c{i:04}")).collect();
-    put_run(run.path(), &ids.iter().map(String::as_str).collect::<Vec<_>>());
-    // One drawn case, copied: only the id differs.
-    put_case(run.path(), case(&ids[0], 1));
-    let first = read_case(run.path(), &ids[0]);
-    for id in &ids[1..] {
-        let folder = run.path().join("cases").join(id);
-        std::fs::create_dir_all(folder.join("series-0")).unwrap();
-        let from = run.path().join("cases").join(&ids[0]);
-        let shown = ["original.png", "difference-0.png", "heatmap-1-layer.png", "heatmap-1-raw.png"];
-        for name in shown.map(String::from).into_iter().chain((0..5).map(|i| format!("series-0/{i:02}.png")))
-        {
-            std::fs::hard_link(from.join(&name), folder.join(&name)).unwrap();
-        }
-        put_json(&folder.join("case.json"), &CaseRecord { id: id.clone(), ..first.clone() });
-    }
-    let html = std::fs::read_to_string(write_report(run.path()).unwrap()).unwrap();
-    assert!(!html.contains("src=\"data:"));
-    assert!(html.contains("src=\"cases/c0300/series-0/04.png\" width=\"16\" height=\"16\" loading=\"lazy\""));
-    assert!(html.contains("too many pictures to carry inside one file"));
-    assert_eq!(html.matches("<article class=\"case\"").count(), 301);
 }
 
 #[test]
@@ -363,7 +352,6 @@ fn levels_flags_and_the_audit_are_on_the_page_and_in_the_table() {
     ] {
         assert!(html.contains(text), "{text:?} is not on the page");
     }
-    assert_eq!(html.matches("class=\"tag flagged\"").count(), 1, "in the overview");
     assert_eq!(html.matches("class=\"trust flagged\"").count(), 1);
     assert_eq!(html.matches("class=\"trust\"").count(), 1);
 

@@ -22,7 +22,7 @@ pub(super) const LABEL_SOURCES: [&str; 2] = ["predictor", "truth"];
 /// What a series moves along.
 pub(super) const ALONG: [&str; 2] = ["normal", "pattern"];
 /// Files of a report.
-pub(super) const FORMATS: [&str; 3] = ["html", "csv", "gif"];
+pub(super) const FORMATS: [&str; 6] = ["html", "csv", "parquet", "contact-sheet", "gif", "apng"];
 /// Share held out where the manifest names none.
 pub const DEFAULT_HOLDOUT: f64 = 0.2;
 
@@ -534,7 +534,10 @@ impl Checker<'_> {
     }
 
     fn report(&self) -> ReportSpec {
-        let Some(formats) = &self.raw.formats else { return ReportSpec { html: true, csv: true, gif: true } };
+        let single_file = self.raw.single_file;
+        let Some(formats) = &self.raw.formats else {
+            return ReportSpec { single_file, ..ReportSpec::default() };
+        };
         for f in formats {
             if !FORMATS.contains(&f.value.as_str()) {
                 let message = format!("unknown report format \"{}\"", f.value);
@@ -542,7 +545,15 @@ impl Checker<'_> {
             }
         }
         let has = |name: &str| formats.iter().any(|f| f.value == name);
-        ReportSpec { html: has("html"), csv: has("csv"), gif: has("gif") }
+        ReportSpec {
+            html: has("html"),
+            csv: has("csv"),
+            parquet: has("parquet"),
+            contact_sheet: has("contact-sheet"),
+            gif: has("gif"),
+            apng: has("apng"),
+            single_file,
+        }
     }
 }
 

@@ -38,6 +38,8 @@ pub struct RawManifest {
     pub plugins: Vec<(Located<String>, Located<String>)>,
     /// `report.formats`.
     pub formats: Option<Vec<Located<String>>>,
+    /// `report.single-file`.
+    pub single_file: bool,
 }
 
 /// `[data]`.
@@ -281,18 +283,19 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
         t.sections("explainer", "name at least one: `[[explainer]]` with `kind = \"latent-shift\"`");
     let explainers = explainers.and_then(|n| read_explainers(&n, sink));
     let plugins = t.node("plugins").map(|n| Table::new("[plugins]", n, sink).map(Table::free_paths));
-    let formats = t.node("report").map(|n| {
+    let report = t.node("report").map(|n| {
         let mut r = Table::new("[report]", n, sink)?;
-        let formats = r.strings("formats");
+        let asked = (r.strings("formats"), r.flag("single-file"));
         r.finish();
-        Some(formats)
+        Some(asked)
     });
     t.finish();
     let (name, data, predictor, explainers) = (name?, data?, predictor?, explainers?);
     let (generator, encoder, direction) = (flat(generator)?, flat(encoder)?, flat(direction)?);
     let (trust, evaluation) = (flat(trust)?, flat(evaluation)?);
     let plugins = flat(plugins)?.unwrap_or_default();
-    let formats = flat(formats)?.flatten().map(|f| f.value);
+    let (formats, single_file) = flat(report)?.unwrap_or((None, false));
+    let formats = formats.map(|f| f.value);
     Some(Box::new(move |sources| RawManifest {
         sources,
         name,
@@ -306,6 +309,7 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
         explainers,
         plugins,
         formats,
+        single_file,
     }))
 }
 

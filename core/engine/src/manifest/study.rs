@@ -4,7 +4,7 @@ use super::evaluation::EvaluationSpec;
 use super::problem::{At, Located, ManifestError, Sources};
 use super::tree::Node;
 use crate::direction::{Along, AuditPlan};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use shiftlens_input::check_keyword;
 pub use shiftlens_input::{DataSpec, GroupBy, ImageSource, LabelBy, Labels, Window};
 use std::path::{Path, PathBuf};
@@ -246,13 +246,41 @@ pub enum LabelSource {
     Truth,
 }
 
-/// What the report is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What the report is made of. Files that are not asked for are left out of the resolved manifest, but for the first three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct ReportSpec {
     /// `report.html`.
     pub html: bool,
-    /// `cases.csv`.
+    /// Tables as CSV.
     pub csv: bool,
     /// An animation per series.
     pub gif: bool,
+    /// Tables as Parquet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub parquet: bool,
+    /// `contact-sheet.png`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub contact_sheet: bool,
+    /// An animation per series that keeps every colour.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub apng: bool,
+    /// `report.html` carries everything inside itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub single_file: bool,
+}
+
+impl Default for ReportSpec {
+    /// Every format but the second kind of animation, in files that refer to each other.
+    fn default() -> Self {
+        Self {
+            html: true,
+            csv: true,
+            gif: true,
+            parquet: true,
+            contact_sheet: true,
+            apng: false,
+            single_file: false,
+        }
+    }
 }

@@ -57,7 +57,21 @@ fn a_good_manifest_becomes_a_study() {
     assert_eq!((d.samples, d.seed, d.holdout, d.threshold), (20_000, 7, 0.2, 0.5));
     assert_eq!(s.explainers[1].kind.to_string(), "plugin:gradcam");
     assert_eq!(s.explainers[1].params, serde_json::json!({ "method": "gradcam" }));
-    assert!(s.report.html && s.report.csv && s.report.gif);
+    assert_eq!(
+        serde_json::to_value(s.report).unwrap(),
+        serde_json::json!({ "html": true, "csv": true, "gif": true }),
+        "what is not asked for is not written, so that runs from before a format are the same runs"
+    );
+    let all =
+        open(&GOOD.replace("formats = [\"html\", \"csv\", \"gif\"]", "single-file = true"), &[]).unwrap();
+    let r = all.report;
+    assert!(r.html && r.csv && r.parquet && r.contact_sheet && r.gif && !r.apng && r.single_file);
+    let one = GOOD.replace("\"gif\"]", "\"apng\", \"contact-sheet\"]");
+    let one = serde_json::to_value(open(&one, &[]).unwrap().report).unwrap();
+    assert_eq!(
+        (&one["contact-sheet"], &one["apng"], &one["gif"]),
+        (&true.into(), &true.into(), &false.into())
+    );
     assert_eq!(s.generator.as_ref().unwrap().device, "cpu");
 }
 

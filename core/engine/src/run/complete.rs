@@ -54,15 +54,26 @@ pub(super) fn sealed_sums(folder: &Path) -> BTreeMap<String, Option<String>> {
     read_json(&folder.join(FILE)).map(|seal: Seal| seal.failures).unwrap_or_default()
 }
 
-/// What the run in the folder came to, if there is nothing left to do; reads files only.
-pub fn complete(study: &Study, items: &[Item], options: &RunOptions) -> Option<RunOutcome> {
+/// A run that needs no model any more.
+#[derive(Debug)]
+pub struct Complete {
+    /// What it came to; without the table of methods, which is on disk.
+    pub outcome: RunOutcome,
+    /// False where a file that was made of the run is missing, or the study asks for other ones now: they are to be written
+    /// again, and the folder sealed.
+    pub sealed: bool,
+}
+
+/// What the run in the folder came to, if there is nothing left to compute. Only where other files of a report are asked for
+/// than before something is changed: the manifest in `run.json` asks for them then.
+pub fn complete(study: &Study, items: &[Item], options: &RunOptions) -> Option<Complete> {
     if options.force {
         return None;
     }
     let seal: Seal = read_json(&options.out.join(FILE)).ok()?;
-    let record: RunRecord = read_json(&options.out.join("run.json")).ok()?;
+    let mut record: RunRecord = read_json(&options.out.join("run.json")).ok()?;
     let metrics: Metrics = read_json(&options.out.join("metrics.json")).ok()?;
-    if record.schema != RECORD_SCHEMA || !seal.files.iter().all(|f| options.out.join(f).is_file()) {
+    if record.schema != RECORD_SCHEMA {
         return None;
     }
     let resolved = fingerprint::resolve(study, &Recorded::new(study, &record)?.resolved());
@@ -100,7 +111,18 @@ pub fn complete(study: &Study, items: &[Item], options: &RunOptions) -> Option<R
     if whole && !(record.complete && listed.len() + failed.len() == asked.len()) {
         return None;
     }
-    asked.into_iter().all(done).then(|| RunOutcome {
+    if !asked.into_iter().all(done) {
+        return None;
+    }
+    let asked_for = &resolved["report"];
+    let sealed =
+        record.manifest["report"] == *asked_for && seal.files.iter().all(|f| options.out.join(f).is_file());
+    if !sealed {
+        folder.unseal().and_then(|()| folder.remove_outputs()).ok()?;
+        record.manifest["report"] = asked_for.clone();
+        folder.write_json("run.json", &record).ok()?;
+    }
+    let outcome = RunOutcome {
         folder: options.out.clone(),
         done: record.cases.len(),
         resumed: record.cases.len(),
@@ -109,7 +131,8 @@ pub fn complete(study: &Study, items: &[Item], options: &RunOptions) -> Option<R
         metrics,
         evaluation: None,
         remarks: record.remarks,
-    })
+    };
+    Some(Complete { outcome, sealed })
 }
 
 /// What a run's record says of components, with the sums of the files as they are now.

@@ -138,8 +138,8 @@ fn evaluation(spec: &EvaluationSpec, parts: &Resolved<'_>) -> Value {
     })
 }
 
-/// The run's fingerprint. Left out is what a resumed run may change: how many images, and what is known of them
-/// (each case is compared with its image on its own).
+/// The run's fingerprint. Left out is what a resumed run may change: how many images, what is known of them (each case is
+/// compared with its image on its own), and what is made of the cases when they are there; animations are part of a case.
 pub fn of_run(resolved: &Value) -> String {
     let mut v = resolved.clone();
     if let Some(data) = v.get_mut("data").and_then(Value::as_object_mut) {
@@ -150,6 +150,9 @@ pub fn of_run(resolved: &Value) -> String {
         {
             images.insert("files".into(), Value::Null);
         }
+    }
+    if let Some(report) = v.get_mut("report").and_then(Value::as_object_mut) {
+        report.retain(|k, _| ["gif", "apng"].contains(&k.as_str()));
     }
     sum(&v)
 }

@@ -9,10 +9,15 @@ use std::path::{Path, PathBuf};
 
 /// What a run writes; `force` removes these and nothing else. In this order, so that whatever is left by a kill is still
 /// known to be of a run: cases without the record of their run would pass for another's.
-const OURS: [&str; 10] = [
+const OURS: [&str; 15] = [
     complete::FILE,
     "report.html",
+    "report",
     "cases.csv",
+    "cases.parquet",
+    "evaluation.csv",
+    "evaluation.parquet",
+    "contact-sheet.png",
     "evaluation.json",
     evaluate::RANDOMISATION,
     "metrics.json",
@@ -21,6 +26,9 @@ const OURS: [&str; 10] = [
     shard::FILE,
     "run.json",
 ];
+
+/// Those of them that are made of the run's numbers, in the formats that the manifest asks for.
+const OUTPUTS: std::ops::Range<usize> = 1..8;
 
 /// True for what a run writes, whole or on its way: a killed run may leave `run.json.part`.
 fn ours(name: &str) -> bool {
@@ -155,6 +163,11 @@ impl RunFolder {
         }
     }
 
+    /// Removes what was made of the numbers: other formats are asked for now.
+    pub(super) fn remove_outputs(&self) -> Result<()> {
+        remove(&self.root, &OURS[OUTPUTS])
+    }
+
     /// Removes what a killed run left unfinished.
     fn sweep(&self) -> Result<()> {
         let cases = self.cases();
@@ -195,7 +208,12 @@ fn has_results(root: &Path) -> bool {
 }
 
 fn clear(root: &Path) -> Result<()> {
-    for name in OURS {
+    remove(root, &OURS)
+}
+
+/// Removes files and folders, as far as they are there.
+fn remove(root: &Path, names: &[&str]) -> Result<()> {
+    for name in names {
         let path = root.join(name);
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         match removed {

@@ -197,6 +197,9 @@ pub fn merge(out: &Path, folders: &[PathBuf], force: bool, monitor: &dyn Monitor
         return Err(Error::Invalid(format!("{}: {what}", out.display())));
     }
     folder.unseal()?;
+    if folder.read_run().is_some_and(|old| old.manifest["report"] != first.manifest["report"]) {
+        folder.remove_outputs()?;
+    }
     let mut record = RunRecord {
         complete: false,
         cases: Vec::new(),

@@ -28,7 +28,7 @@ mod queue;
 mod shard;
 mod trust;
 
-pub use complete::{complete, seal};
+pub use complete::{Complete, complete, seal};
 pub use dry::{Estimate, estimate};
 pub use figures::figures;
 pub use folder::RunFolder;
@@ -145,6 +145,9 @@ pub fn run(
     selection.check_folder(&options.out)?;
     let earlier: Option<RunRecord> = folder.read_run();
     folder.unseal()?;
+    if earlier.as_ref().is_some_and(|e| e.manifest["report"] != resolved["report"]) {
+        folder.remove_outputs()?;
+    }
     let mut record = RunRecord {
         schema: RECORD_SCHEMA,
         name: study.name.clone(),

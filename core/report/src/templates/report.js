@@ -1,131 +1,266 @@
-"use strict";
 (() => {
-  const all = (root, selector) => Array.from(root.querySelectorAll(selector));
+  // Cases on a page of the gallery.
+  const PAGE = 60;
+  const $ = (id) => document.getElementById(id);
+  const data = JSON.parse($("index").textContent);
+  const cases = data.rows.map(([[id, path, group, thumbnail], [score, scoreText, label, flags],
+    [reconstruction, reconstructionText, flip, flipText, series], metadata], order) => ({
+    id, path, group, thumbnail, score, scoreText, label, synthetic: (flags & 1) > 0, flagged: (flags & 2) > 0,
+    reconstruction, reconstructionText, flip, flipText, series, metadata, order, words: null,
+  }));
+  const byId = new Map(cases.map((c) => [c.id, c]));
+  let shown = cases;
+  let page = 0;
+  let open = null;
+  let live = null;
+  let scroll = 0;
 
-  // A picture is in the page once; where it is shown again, its address is taken from there.
-  for (const img of all(document, "img[data-of]")) {
-    const source = document.getElementById(img.dataset.of);
-    if (source) {
-      for (const side of ["width", "height"]) img.setAttribute(side, source.getAttribute(side));
-      img.src = source.src;
-    } else {
-      img.remove();
-    }
-  }
+  // Where all images are synthetic the page says so once.
+  const mixed = cases.some((c) => !c.synthetic);
+  const positive = (c) => c.score >= 0.5;
+  const wrong = (c) => c.label !== null && (c.label === 1) !== positive(c);
+  const count = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+  const chosen = (id) => ($(id) ? $(id).value : "");
 
-  for (const shift of all(document, ".shift")) series(shift);
-  for (const input of all(document, "input.opacity")) {
-    const layers = all(input.closest(".overlay"), ".layer");
-    input.addEventListener("input", () => { for (const layer of layers) layer.style.opacity = input.value / 100; });
-  }
-  for (const maps of all(document, ".maps")) classes(maps);
-  for (const article of all(document, "article.case")) pointer(article);
-  overview(document.getElementById("overview"));
+  if (cases.length) gallery();
+  $("keys").addEventListener("click", () => $("help").showModal());
+  $("case-previous").addEventListener("click", () => move(-1));
+  $("case-next").addEventListener("click", () => move(1));
+  window.addEventListener("hashchange", route);
+  document.addEventListener("keydown", keys);
+  route();
 
-  // The slider, the strip's pictures and the chart's ring show one and the same step.
-  function series(shift) {
-    const steps = all(document.getElementById(shift.dataset.strip), "button");
-    const slider = shift.querySelector("input[type=range]");
-    const picture = shift.querySelector(".player");
-    const ring = shift.querySelector("circle.now");
-    const play = shift.querySelector(".play");
-    let timer = 0;
-    let forward = true;
-
-    const show = (i) => {
-      const step = steps[i];
-      const img = step.querySelector("img");
-      if (picture && img) {
-        picture.src = img.src;
-        picture.alt = "Shifted picture, generated: " + step.getAttribute("aria-label");
+  function gallery() {
+    for (const id of ["by-label", "by-prediction"]) {
+      for (const option of $(id) ? $(id).options : []) {
+        if (!option.textContent) option.textContent = data.names[Number(option.value)];
       }
-      shift.querySelector(".lambda").textContent = step.dataset.lambda;
-      shift.querySelector(".score").textContent = step.dataset.score;
-      ring.setAttribute("cx", step.dataset.x);
-      ring.setAttribute("cy", step.dataset.y);
-      slider.value = i;
-      slider.setAttribute("aria-valuetext", step.getAttribute("aria-label"));
-      steps.forEach((s, j) => { if (j === i) s.setAttribute("aria-current", "true"); else s.removeAttribute("aria-current"); });
-    };
-    const stop = () => {
-      clearInterval(timer);
-      timer = 0;
-      play.textContent = "Play";
-      play.setAttribute("aria-label", "Play the series");
-    };
-    const start = () => {
-      play.textContent = "Pause";
-      play.setAttribute("aria-label", "Pause the series");
-      timer = setInterval(() => {
-        const i = Number(slider.value);
-        if (i >= steps.length - 1) forward = false;
-        if (i <= 0) forward = true;
-        show(Math.min(steps.length - 1, Math.max(0, i + (forward ? 1 : -1))));
-      }, Math.max(120, 2400 / steps.length));
-    };
-    play.addEventListener("click", () => { if (timer) stop(); else start(); });
-    slider.addEventListener("input", () => { stop(); show(Number(slider.value)); });
-    steps.forEach((step, i) => {
-      step.addEventListener("click", () => { stop(); show(i); });
-      step.addEventListener("keydown", (event) => {
-        const to = { ArrowLeft: i - 1, ArrowRight: i + 1, Home: 0, End: steps.length - 1 }[event.key];
-        if (to === undefined || !steps[to]) return;
-        event.preventDefault();
-        stop();
-        show(to);
-        steps[to].focus();
-      });
-    });
-    show(Number(shift.dataset.origin));
-  }
-
-  // A button per class shows and hides the maps about it.
-  function classes(maps) {
-    const groups = all(maps, ".group");
-    for (const button of all(maps, ".classes button")) {
-      button.addEventListener("click", () => {
-        const shown = button.getAttribute("aria-pressed") !== "true";
-        button.setAttribute("aria-pressed", shown);
-        groups[Number(button.dataset.group)].hidden = !shown;
-      });
     }
-  }
-
-  // The place under the pointer is marked in the image and in all its maps.
-  function pointer(article) {
-    const stacks = all(article, ".stack");
-    if (stacks.length < 2) return;
-    const marks = stacks.map((stack) => stack.appendChild(Object.assign(document.createElement("i"), { className: "mark" })));
-    for (const stack of stacks) {
-      stack.addEventListener("pointermove", (event) => {
-        const box = stack.getBoundingClientRect();
-        const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-        for (const mark of marks) { mark.style.left = 100 * x + "%"; mark.style.top = 100 * y + "%"; }
-        article.classList.add("pointing");
-      });
-      stack.addEventListener("pointerleave", () => article.classList.remove("pointing"));
-    }
-  }
-
-  // A click on a column's head sorts by it, a second one the other way round; unknown values stay last.
-  function overview(table) {
-    if (!table) return;
-    const heads = all(table, "thead th");
-    heads.forEach((head, column) => {
-      head.querySelector("button").addEventListener("click", () => {
-        const descending = head.getAttribute("aria-sort") === "ascending";
-        heads.forEach((h) => h.removeAttribute("aria-sort"));
-        head.setAttribute("aria-sort", descending ? "descending" : "ascending");
-        const rows = all(table, "tbody tr").map((row) => ({ row, key: row.cells[column].dataset.sort }));
-        const order = (a, b) => {
-          if (a.key === "~" || b.key === "~") return (a.key === "~") - (b.key === "~");
-          const [x, y] = [Number(a.key), Number(b.key)];
-          const result = Number.isNaN(x) || Number.isNaN(y) ? a.key.localeCompare(b.key) : x - y;
-          return descending ? -result : result;
-        };
-        rows.sort(order);
-        rows.forEach(({ row }) => table.tBodies[0].append(row));
-      });
+    $("filters").addEventListener("input", select);
+    $("filters").addEventListener("submit", (event) => event.preventDefault());
+    $("filters").addEventListener("reset", () => {
+      $("descending").setAttribute("aria-pressed", "false");
+      setTimeout(select);
     });
+    $("descending").addEventListener("click", () => {
+      $("descending").setAttribute("aria-pressed", $("descending").getAttribute("aria-pressed") !== "true");
+      select();
+    });
+    $("page-previous").addEventListener("click", () => turn(-1));
+    $("page-next").addEventListener("click", () => turn(1));
+    select();
+  }
+
+  // What is searched in a case; made when it is first needed.
+  function words(c) {
+    if (c.words === null) c.words = [c.id, c.path, c.group, ...c.metadata].filter((w) => w).join("\n").toLowerCase();
+    return c.words;
+  }
+
+  // Filters and sorts, and shows the first page.
+  function select() {
+    const asked = $("search").value.toLowerCase().split(/\s+/).filter((w) => w);
+    const [label, prediction, flag, flip] = ["by-label", "by-prediction", "by-flag", "by-flip"].map(chosen);
+    shown = cases.filter((c) =>
+      (label === "" || (label === "none" ? c.label === null : c.label === Number(label)))
+      && (prediction === "" || (prediction === "wrong" ? wrong(c) : prediction === "right" ? c.label !== null && !wrong(c)
+        : positive(c) === (prediction === "1")))
+      && (flag === "" || c.flagged === (flag === "1"))
+      && (flip === "" || (c.series && (c.flip !== null) === (flip === "1")))
+      && asked.every((w) => words(c).includes(w)));
+    const key = {
+      order: (c) => c.order,
+      id: (c) => c.id,
+      score: (c) => c.score,
+      doubt: (c) => Math.abs(c.score - 0.5),
+      gap: (c) => (c.reconstruction === null ? null : Math.abs(c.score - c.reconstruction)),
+      flip: (c) => (c.flip === null ? null : Math.abs(c.flip)),
+    }[$("sort").value];
+    const sign = $("descending").getAttribute("aria-pressed") === "true" ? -1 : 1;
+    // What is not known stays last, and equals keep the run's order.
+    shown.sort((a, b) => {
+      const [x, y] = [key(a), key(b)];
+      if (x === null || y === null) return (x === null) - (y === null) || a.order - b.order;
+      return sign * (x < y ? -1 : x > y ? 1 : 0) || a.order - b.order;
+    });
+    page = 0;
+    draw();
+  }
+
+  function turn(by) {
+    const last = Math.max(0, Math.ceil(shown.length / PAGE) - 1);
+    const to = Math.min(last, Math.max(0, page + by));
+    if (to === page) return;
+    page = to;
+    draw();
+    $("cases").scrollIntoView();
+  }
+
+  // Only the cases of one page are ever in the document.
+  function draw() {
+    const from = page * PAGE;
+    const here = shown.slice(from, from + PAGE);
+    $("gallery").replaceChildren(...here.map(card));
+    later($("gallery"));
+    const filtered = shown.length < cases.length;
+    $("status").textContent = !shown.length ? "No case is left: fewer filters?"
+      : (shown.length > PAGE ? count(from + 1) + " – " + count(from + here.length) + " of " : "") + count(shown.length)
+        + (shown.length === 1 ? " case" : " cases") + (filtered ? ", of " + count(cases.length) + " in the run" : "");
+    const pages = Math.ceil(shown.length / PAGE);
+    $("pages").hidden = pages < 2;
+    $("page-place").textContent = "Page " + (page + 1) + " of " + pages;
+    $("page-previous").disabled = page === 0;
+    $("page-next").disabled = page >= pages - 1;
+  }
+
+  // Pictures that are not in sight are loaded after those that are, so that paper has them too.
+  function later(root) {
+    setTimeout(() => { for (const img of all(root, "img[loading=lazy]")) img.loading = "eager"; }, 500);
+  }
+
+  function element(name, className, ...children) {
+    const made = document.createElement(name);
+    made.className = className;
+    made.append(...children);
+    return made;
+  }
+
+  function card(c) {
+    const link = element("a", "");
+    link.href = "#case/" + encodeURIComponent(c.id);
+    const source = data.embedded ? template(c.id)?.querySelector("#original")?.getAttribute("src") : c.thumbnail;
+    if (source) {
+      const img = element("img", "");
+      img.loading = "lazy";
+      img.decoding = "async";
+      img.alt = "Image " + c.id + ", f(x) = " + c.scoreText;
+      img.src = source;
+      link.append(img);
+    } else {
+      link.append(element("span", "missing", "picture missing"));
+    }
+    link.append(element("span", "name", c.id));
+    const score = element("span", "value", element("i", "dot " + (positive(c) ? "above" : "below")), c.scoreText);
+    score.title = "f(x), " + data.names[1];
+    const line = element("span", "line", score);
+    if (c.label !== null) line.append(element("span", "muted", data.names[c.label]));
+    link.append(line);
+    const tags = element("span", "tags");
+    if (wrong(c)) tags.append(element("span", "tag", "f disagrees"));
+    if (c.flagged) tags.append(element("span", "tag flagged", "flagged"));
+    if (c.flip !== null) tags.append(element("span", "tag", "flips at " + c.flipText + " σ"));
+    if (c.synthetic && mixed) tags.append(element("span", "tag synthetic", "synthetic"));
+    if (tags.childNodes.length) link.append(tags);
+    return element("li", "", link);
+  }
+
+  function template(id) {
+    return all(document, "template[data-case]").find((t) => t.dataset.case === id)?.content;
+  }
+
+  // The view of a case: from the page, or from its file beside it, which calls shiftlensCase.
+  function load(c) {
+    const own = template(c.id);
+    if (own) return Promise.resolve(own.cloneNode(true));
+    return new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      window.shiftlensCase = (id, html) => {
+        const parsed = document.createElement("template");
+        parsed.innerHTML = html;
+        if (id === c.id) resolve(parsed.content);
+      };
+      script.addEventListener("load", () => { script.remove(); reject(new Error("it holds another case")); });
+      script.addEventListener("error", () => { script.remove(); reject(new Error("it is missing")); });
+      script.src = "report/" + encodeURIComponent(c.id) + ".js";
+      document.head.append(script);
+    });
+  }
+
+  function route() {
+    let id = null;
+    try {
+      const match = /^#case\/(.+)$/.exec(location.hash);
+      id = match && decodeURIComponent(match[1]);
+    } catch { /* no case is called like that */ }
+    const c = byId.get(id);
+    if (c) show(c);
+    else close();
+  }
+
+  async function show(c) {
+    if (!open) scroll = window.scrollY;
+    if (live) live.stop();
+    live = null;
+    open = c;
+    document.body.dataset.view = "case";
+    $("overview").hidden = true;
+    $("case").hidden = false;
+    place();
+    let content;
+    try {
+      content = await load(c);
+    } catch (e) {
+      const text = "The view of " + c.id + " cannot be shown, report/" + c.id + ".js: " + e.message
+        + ". Keep the folders report and cases beside report.html.";
+      content = element("p", "notice", text);
+    }
+    // Another one may have been asked for meanwhile.
+    if (open !== c) return;
+    $("case-body").replaceChildren(content);
+    later($("case-body"));
+    const article = $("case-body").querySelector("article");
+    if (article) live = activateCase(article);
+    document.body.dataset.case = c.id;
+    window.scrollTo(0, 0);
+    const head = $("case-body").querySelector("h2");
+    if (head) head.focus({ preventScroll: true });
+  }
+
+  function place() {
+    const i = shown.indexOf(open);
+    $("case-place").textContent = i < 0 ? "" : count(i + 1) + " of " + count(shown.length)
+      + (shown.length < cases.length ? ", filtered" : "");
+    $("case-previous").disabled = i <= 0;
+    $("case-next").disabled = i < 0 || i >= shown.length - 1;
+  }
+
+  function close() {
+    $("case").hidden = true;
+    $("overview").hidden = false;
+    delete document.body.dataset.view;
+    delete document.body.dataset.case;
+    if (!open) return;
+    if (live) live.stop();
+    live = null;
+    open = null;
+    $("case-body").replaceChildren();
+    const target = location.hash.length > 1 && location.hash !== "#cases" && $(location.hash.slice(1));
+    if (target) target.scrollIntoView();
+    else window.scrollTo(0, scroll);
+  }
+
+  function move(by) {
+    const i = shown.indexOf(open);
+    const next = i < 0 ? null : shown[i + by];
+    if (next) location.hash = "#case/" + encodeURIComponent(next.id);
+  }
+
+  function keys(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+    const at = event.target;
+    if (at.matches?.("input:not([type=range]):not([type=checkbox]), select, textarea")) return;
+    // Sliders and the strip's pictures have the arrows for themselves.
+    const own = at.matches?.("input[type=range], .strip button");
+    const toEnd = 1e9;
+    const λ = { ArrowLeft: -1, ArrowRight: 1, Home: -toEnd, End: toEnd }[event.key];
+    if (event.key === "?") $("help").showModal();
+    else if (event.key === "n" || event.key === "p") { const by = event.key === "n" ? 1 : -1; if (open) move(by); else if (cases.length) turn(by); }
+    else if (event.key === "/" && !open && cases.length) $("search").focus();
+    else if (event.key === "Escape" && open) location.hash = "#cases";
+    else if (event.key === "o" && live) live.overlay();
+    else if (event.key === " " && live && !at.matches?.("button, summary, a, input, [tabindex='0']")) live.play();
+    else if (λ !== undefined && live && !own) live.step(λ);
+    else return;
+    event.preventDefault();
   }
 })();

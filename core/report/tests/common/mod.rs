@@ -1,5 +1,7 @@
 //! A synthetic run in a temporary folder: records and arrays made up here, pictures drawn by the crate.
 
+#![allow(dead_code, reason = "not every test program uses every helper")]
+
 use shiftlens_api::record::*;
 use shiftlens_api::{Calibration, Explanation, Heatmap, Images, ReachedLevel, ShiftSeries, Target};
 use shiftlens_report::Pictures;
@@ -160,7 +162,36 @@ pub fn put_json(path: &Path, value: &impl serde::Serialize) {
     std::fs::write(path, serde_json::to_vec_pretty(value).unwrap()).unwrap();
 }
 
-/// `run.json`, `direction/audit.json`, `metrics.json` for the given cases.
+/// A case's record as it is on disk.
+pub fn read_case(run: &Path, id: &str) -> CaseRecord {
+    serde_json::from_slice(&std::fs::read(run.join("cases").join(id).join("case.json")).unwrap()).unwrap()
+}
+
+/// Copies a case under other ids, pictures being shared.
+pub fn copy_case(run: &Path, first: &str, ids: &[String]) {
+    let (from, record) = (run.join("cases").join(first), read_case(run, first));
+    let steps = (0..LAMBDAS.len()).map(|i| format!("series-0/{i:02}.png"));
+    let shown = ["original.png", "difference-0.png", "heatmap-1-layer.png", "heatmap-1-raw.png"];
+    let shown: Vec<String> = shown.into_iter().map(String::from).chain(steps).collect();
+    for id in ids {
+        let folder = run.join("cases").join(id);
+        std::fs::create_dir_all(folder.join("series-0")).unwrap();
+        for name in &shown {
+            std::fs::hard_link(from.join(name), folder.join(name)).unwrap();
+        }
+        put_json(&folder.join("case.json"), &CaseRecord { id: id.clone(), ..record.clone() });
+    }
+}
+
+/// Says what the run asks for beside the numbers.
+pub fn put_formats(run: &Path, formats: serde_json::Value) {
+    let path = run.join("run.json");
+    let mut record: RunRecord = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    record.manifest["report"] = formats;
+    put_json(&path, &record);
+}
+
+/// `run.json`, `direction/audit.json`, `metrics.json` for the given cases. The page is asked for as a single file.
 pub fn put_run(run: &Path, cases: &[&str]) -> RunRecord {
     let component = |role: &str, kind: &str, path: Option<&str>| ComponentRecord {
         role: role.into(),
@@ -175,7 +206,11 @@ pub fn put_run(run: &Path, cases: &[&str]) -> RunRecord {
         name: "discs".into(),
         version: "0.1.0".into(),
         complete: true,
-        manifest: serde_json::json!({ "schema": 1, "name": "discs" }),
+        manifest: serde_json::json!({
+            "schema": 1,
+            "name": "discs",
+            "report": { "html": true, "csv": true, "gif": true, "single-file": true },
+        }),
         fingerprint: "fedcba9876543210".repeat(4),
         target: target(),
         classes: vec!["small".into(), "large".into()],

@@ -162,6 +162,7 @@ params = { anything = [1] }
 a = "library"
 [report]
 formats = ["html"]
+single-file = true
 "#;
 
 /// What the parser says, and what the schema says.
@@ -252,6 +253,7 @@ fn what_the_parser_refuses_the_schema_refuses() {
         ("a = \"library\"", "a = 1"),
         ("a = \"library\"", "a = \"\""),
         ("formats = [\"html\"]", "formats = [\"htm\"]"),
+        ("single-file = true", "single-file = \"yes\""),
     ] {
         let (parsed, wrong) = both(&with(from, to));
         assert!(parsed.is_err(), "the parser takes {to}");

@@ -140,7 +140,16 @@ pub const TEXTS: &[(&str, &str)] = &[
     ),
     ("plugins", "Names of plugins, and their libraries: a file stem that is searched for, or a path."),
     ("report", "What the report is made of."),
-    ("report.formats", "Files beside the numbers; left out: all."),
+    (
+        "report.formats",
+        "Files beside the numbers: the page, tables (csv, parquet), the contact sheet, animations (gif, and apng, which keeps \
+         every colour); left out: all but apng.",
+    ),
+    (
+        "report.single-file",
+        "report.html carries all pictures inside itself, as long as there are not too many; left out: it shows them from the \
+         run's folder.",
+    ),
     ("*.kind", "What makes it: a built-in kind, or \"plugin:NAME\" with NAME in [plugins]."),
     ("*.path", "The model file, relative to this one. May hold ${VARIABLE} or ${VARIABLE:-default}."),
     ("*.sha256", "The file must have this sha256."),
