@@ -94,6 +94,14 @@ fn every_explanation_is_measured_beside_the_floor() {
     assert_eq!(series["explainers"], serde_json::json!(["Latent shift", "random direction"]));
     assert_eq!(metric(series, "flip_rate")["means"][0]["value"].as_f64(), Some(flips / 8.0));
     assert!(study["metrics"].as_array().unwrap().iter().any(|m| m["reference"] == "Rong et al. 2022"));
+    // The page shows what the engine wrote.
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    for word in ["HiResCAM", "random heatmap", "random direction", "Insertion AUC, blur", "Rong et al. 2022"] {
+        assert!(page.contains(word), "{word} is not on the page");
+    }
+    let table = std::fs::read_to_string(out.join("evaluation.csv")).unwrap();
+    let rows: usize = cases(&out).iter().map(|c| c.evaluation.len()).sum();
+    assert_eq!(table.lines().count(), 1 + rows);
     let sets = study["sets"].as_array().unwrap();
     assert!(sets.iter().any(|s| s["method"] == "Latent shift" && s["towards"] == "dark"), "{sets:?}");
 }
