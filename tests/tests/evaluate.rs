@@ -96,7 +96,8 @@ fn every_explanation_is_measured_beside_the_floor() {
     assert!(study["metrics"].as_array().unwrap().iter().any(|m| m["reference"] == "Rong et al. 2022"));
     // The page shows what the engine wrote.
     let page = std::fs::read_to_string(out.join("report.html")).unwrap();
-    for word in ["HiResCAM", "random heatmap", "random direction", "Insertion AUC, blur", "Rong et al. 2022"] {
+    for word in ["HiResCAM", "random heatmap", "random direction", "Insertion AUC, blur", "Rong et al. 2022"]
+    {
         assert!(page.contains(word), "{word} is not on the page");
     }
     let table = std::fs::read_to_string(out.join("evaluation.csv")).unwrap();

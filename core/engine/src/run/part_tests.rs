@@ -169,7 +169,7 @@ fn parts_with_unlike_directions_are_refused() {
     let p = place();
     let folders = p.thirds();
     let with_cases =
-        |f: &&PathBuf| folder::read_json::<RunRecord>(&f.join("run.json")).unwrap().cases.len() > 0;
+        |f: &&PathBuf| !folder::read_json::<RunRecord>(&f.join("run.json")).unwrap().cases.is_empty();
     let changed = folders.iter().rfind(with_cases).unwrap().join("direction/direction.safetensors");
     let mut bytes = std::fs::read(&changed).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
