@@ -46,7 +46,7 @@ pub(crate) fn audit(a: &AuditRecord) -> Vec<Fact> {
         fact(
             "Latent codes",
             format!("{} to fit, {} held out", count(a.samples.0), count(a.samples.1)),
-            "Codes drawn from the generator, or of labelled images; f's answer or the label stands against each.",
+            "Codes drawn from the generator, or of images; f's answer or the label stands against each.",
         ),
         fact("Positive among the fitted", format!("{} %", fixed(100.0 * a.positives, 1)), ""),
         fact(
