@@ -2,15 +2,12 @@
 //!
 //! Colours follow [`crate::plot`]: the page's style gives them other values in the dark.
 
-use crate::plot::{COLOURS, Curve, GRID, SIZE, TEXT, failed, short, spanned, tick};
-use plotters::coord::Shift;
-use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged, ValueFormatter};
+use crate::plot::{COLOURS, Curve, DRAWN, GRID, SIZE, TEXT, axes, drawn, failed, mesh, short, spanned, tick};
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
 use shiftlens_api::{Error, Result};
 use std::ops::Range;
 
-/// Points of a drawn curve at most.
-const DRAWN: usize = 400;
 /// Letters of a name beside a plot at most.
 const NAME: usize = 26;
 /// Height of a row with a mean, in pixels.
@@ -45,14 +42,8 @@ pub(crate) fn histogram(
     let most = counted.iter().flatten().copied().max().unwrap_or(0).max(1);
     let y = 0.0..most as f64 * 1.05;
     drawn(SIZE, |root| {
-        let mut chart = ChartBuilder::on(root)
-            .margin_top(8)
-            .margin_right(14)
-            .x_label_area_size(24)
-            .y_label_area_size(52)
-            .build_cartesian_2d(x.clone(), y)
-            .map_err(failed)?;
-        mesh(&mut chart, whole)?;
+        let mut chart = axes(root, x.clone(), y)?;
+        mesh(&mut chart, |v| short(*v), |v| whole(*v))?;
         let width = (x.end - x.start) / bins as f64;
         let bar = 0.86 * width / groups.len() as f64;
         for (g, (counted, (colour, _))) in counted.iter().zip(groups).enumerate() {
@@ -74,14 +65,8 @@ pub(crate) fn histogram(
 pub(crate) fn roc(curves: &[Curve]) -> Result<String> {
     finite(curves.iter().flat_map(|c| &c.points).flat_map(|p| [p.0, p.1]))?;
     drawn(SIZE, |root| {
-        let mut chart = ChartBuilder::on(root)
-            .margin_top(8)
-            .margin_right(14)
-            .x_label_area_size(24)
-            .y_label_area_size(52)
-            .build_cartesian_2d(0.0..1.0, 0.0..1.0)
-            .map_err(failed)?;
-        mesh(&mut chart, tick)?;
+        let mut chart = axes(root, 0.0..1.0, 0.0..1.0)?;
+        mesh(&mut chart, |v| short(*v), |v| tick(*v))?;
         chart.draw_series(LineSeries::new([(0.0, 0.0), (1.0, 1.0)], GRID.stroke_width(1))).map_err(failed)?;
         for curve in curves {
             let style = COLOURS[curve.colour % COLOURS.len()].stroke_width(2);
@@ -101,14 +86,8 @@ pub(crate) fn band(places: &[(f64, [f64; 3])]) -> Result<String> {
     let y = if inside { 0.0..1.0 } else { spanned(places.iter().flat_map(|p| p.1), 0.05) };
     let x = spanned(places.iter().map(|p| p.0), 0.0);
     drawn(SIZE, |root| {
-        let mut chart = ChartBuilder::on(root)
-            .margin_top(8)
-            .margin_right(14)
-            .x_label_area_size(24)
-            .y_label_area_size(52)
-            .build_cartesian_2d(x.clone(), y.clone())
-            .map_err(failed)?;
-        mesh(&mut chart, tick)?;
+        let mut chart = axes(root, x.clone(), y.clone())?;
+        mesh(&mut chart, |v| short(*v), |v| tick(*v))?;
         if y.contains(&DECISION) {
             let ends = [(x.start, DECISION), (x.end, DECISION)];
             chart.draw_series(LineSeries::new(ends, TEXT.stroke_width(1))).map_err(failed)?;
@@ -203,44 +182,6 @@ fn finite(mut values: impl Iterator<Item = f64>) -> Result<()> {
         Some(first) if first.is_finite() && values.all(f64::is_finite) => Ok(()),
         _ => Err(Error::Invalid("plot: expected finite numbers, at least one".into())),
     }
-}
-
-/// A picture of `size` that `draw` fills.
-fn drawn(
-    size: (u32, u32),
-    draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<()>,
-) -> Result<String> {
-    let mut out = String::new();
-    {
-        let root = SVGBackend::with_string(&mut out, size).into_drawing_area();
-        draw(&root)?;
-        root.present().map_err(failed)?;
-    }
-    Ok(out)
-}
-
-/// Grid and labels; `label` says how values of the vertical axis are written.
-fn mesh<X, Y>(
-    chart: &mut ChartContext<'_, SVGBackend<'_>, Cartesian2d<X, Y>>,
-    label: fn(f64) -> String,
-) -> Result<()>
-where
-    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
-    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
-{
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(GRID)
-        .x_labels(6)
-        .y_labels(6)
-        .label_style(("sans-serif", 14).into_font().color(&TEXT))
-        .x_label_formatter(&|v| short(*v))
-        .y_label_formatter(&|v| label(*v))
-        .draw()
-        .map_err(failed)
 }
 
 /// A long curve's points, evenly thinned; both ends stay.

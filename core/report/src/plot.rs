@@ -24,7 +24,7 @@ pub(crate) const SIZE: (u32, u32) = (520, 260);
 /// From so many points on a curve is drawn faintly, with its moving mean over it.
 const SMOOTHED: usize = 60;
 /// Points of a drawn curve at most.
-const DRAWN: usize = 400;
+pub(crate) const DRAWN: usize = 400;
 /// Values that lie further apart than this factor get a logarithmic axis.
 const DECADES: f64 = 100.0;
 
@@ -56,21 +56,75 @@ pub(crate) fn svg(curves: &[Curve], fixed: Option<Range<f64>>) -> Result<String>
         return Err(Error::Invalid("plot: expected finite points, at least one".into()));
     }
     let x = spanned(points().map(|p| p.0), 0.0);
-    let mut out = String::new();
-    {
-        let root = SVGBackend::with_string(&mut out, SIZE).into_drawing_area();
+    drawn(SIZE, |root| {
         if let Some(range) = fixed {
-            draw(&root, curves, x, range)
+            draw(root, curves, x, range)
         } else if logarithmic(curves) {
             let (low, high) =
                 points().fold((f64::INFINITY, 0.0), |(a, b), p| (f64::min(a, p.1), f64::max(b, p.1)));
-            draw(&root, curves, x, (low / 1.2..high * 1.2).log_scale())
+            draw(root, curves, x, (low / 1.2..high * 1.2).log_scale())
         } else {
-            draw(&root, curves, x, spanned(points().map(|p| p.1), 0.05))
+            draw(root, curves, x, spanned(points().map(|p| p.1), 0.05))
         }
-        .and_then(|()| root.present().map_err(failed))?;
+    })
+}
+
+/// A picture of `size` that `draw` fills.
+pub(crate) fn drawn(
+    size: (u32, u32),
+    draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<()>,
+) -> Result<String> {
+    let mut out = String::new();
+    {
+        let root = SVGBackend::with_string(&mut out, size).into_drawing_area();
+        draw(&root)?;
+        root.present().map_err(failed)?;
     }
     Ok(out)
+}
+
+/// Room for both axes' labels around what they span.
+pub(crate) fn axes<'a, X, Y>(
+    root: &DrawingArea<SVGBackend<'a>, Shift>,
+    x: impl AsRangedCoord<CoordDescType = X, Value = X::ValueType>,
+    y: impl AsRangedCoord<CoordDescType = Y, Value = Y::ValueType>,
+) -> Result<ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>>
+where
+    X: Ranged,
+    Y: Ranged,
+{
+    ChartBuilder::on(root)
+        .margin_top(8)
+        .margin_right(14)
+        .x_label_area_size(24)
+        .y_label_area_size(52)
+        .build_cartesian_2d(x, y)
+        .map_err(failed)
+}
+
+/// Grid and labels; the functions say how values of each axis are written.
+pub(crate) fn mesh<X, Y>(
+    chart: &mut ChartContext<'_, SVGBackend<'_>, Cartesian2d<X, Y>>,
+    across: impl Fn(&f64) -> String,
+    upwards: impl Fn(&f64) -> String,
+) -> Result<()>
+where
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
+    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(GRID)
+        .x_labels(6)
+        .y_labels(6)
+        .label_style(("sans-serif", 14).into_font().color(&TEXT))
+        .x_label_formatter(&across)
+        .y_label_formatter(&upwards)
+        .draw()
+        .map_err(failed)
 }
 
 pub(crate) fn failed(e: impl std::fmt::Display) -> Error {
@@ -95,26 +149,8 @@ where
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
     let far = x.end;
-    let mut chart = ChartBuilder::on(root)
-        .margin_top(8)
-        .margin_right(14)
-        .x_label_area_size(24)
-        .y_label_area_size(52)
-        .build_cartesian_2d(x, y)
-        .map_err(failed)?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(GRID)
-        .x_labels(6)
-        .y_labels(6)
-        .label_style(("sans-serif", 14).into_font().color(&TEXT))
-        .x_label_formatter(&|v| thousands(*v, far))
-        .y_label_formatter(&|v| tick(*v))
-        .draw()
-        .map_err(failed)?;
+    let mut chart = axes(root, x, y)?;
+    mesh(&mut chart, |v| thousands(*v, far), |v| tick(*v))?;
     for curve in curves {
         let colour = COLOURS[curve.colour % COLOURS.len()];
         let n = curve.points.len();

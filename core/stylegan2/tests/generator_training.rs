@@ -1,6 +1,8 @@
 //! Parts of the generator's training that runs of a few steps can show: accumulated gradients, adaptive augmentation, warm
 //! starts, figures over time, checkpoints.
 
+mod support;
+
 use candle_core::{Device, Tensor};
 use shiftlens_api::{Error, Images, Silent};
 use shiftlens_stylegan2::file::load_generator;
@@ -45,22 +47,7 @@ impl Folder {
 schema = 1
 name = "ramps"
 data = {{ images = ["pictures"], flip = true }}
-[generator]
-resolution = {resolution}
-channels = 1
-z-dim = 8
-w-dim = 8
-mapping-layers = 2
-channel-base = 128
-channel-max = 16
-[discriminator]
-resolution = {resolution}
-channels = 1
-channel-base = 128
-channel-max = 16
-mbstd-group = 4
-mbstd-channels = 1
-[training]
+{}[training]
 seed = 3
 batch = 16
 ema-half-life = 200
@@ -71,6 +58,7 @@ folder = {:?}
 checkpoint-every = 16
 samples-every = 1000
 "#,
+            support::networks(resolution),
             self.path(output)
         );
         let path = self.path("train.toml");

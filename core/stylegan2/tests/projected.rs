@@ -234,15 +234,7 @@ fn manifest(
 schema = 1
 name = "discs"
 data = {{ images = ["pictures"], flip = true }}
-[generator]
-resolution = 16
-channels = 1
-z-dim = 8
-w-dim = 8
-mapping-layers = 2
-channel-base = 128
-channel-max = 16
-[discriminator]
+{}[discriminator]
 kind = "projected"
 channel-base = 128
 channel-max = 32
@@ -262,6 +254,7 @@ folder = {:?}
 checkpoint-every = 64
 samples-every = 64
 "#,
+        support::generator_section(16),
         folder.join(output)
     );
     let path = folder.join("train.toml");

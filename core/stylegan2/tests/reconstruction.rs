@@ -19,22 +19,7 @@ fn manifest(
 schema = 1
 name = "discs"
 data = {{ images = ["pictures"] }}
-[generator]
-resolution = 16
-channels = 1
-z-dim = 8
-w-dim = 8
-mapping-layers = 2
-channel-base = 128
-channel-max = 16
-[discriminator]
-resolution = 16
-channels = 1
-channel-base = 128
-channel-max = 16
-mbstd-group = 4
-mbstd-channels = 1
-[reconstruction]
+{}[reconstruction]
 pixel-weight = 20.0
 latent-weight = 1.0
 code-weight = 1.0
@@ -59,6 +44,7 @@ folder = {:?}
 checkpoint-every = 64
 samples-every = 64
 "#,
+        support::networks(16),
         folder.join(output)
     );
     let path = folder.join("train.toml");

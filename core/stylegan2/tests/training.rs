@@ -17,22 +17,7 @@ fn gan_manifest(folder: &Path, output: &str, images: u64) -> GeneratorManifest {
 schema = 1
 name = "discs"
 data = {{ images = ["pictures"], flip = true }}
-[generator]
-resolution = 16
-channels = 1
-z-dim = 8
-w-dim = 8
-mapping-layers = 2
-channel-base = 128
-channel-max = 16
-[discriminator]
-resolution = 16
-channels = 1
-channel-base = 128
-channel-max = 16
-mbstd-group = 4
-mbstd-channels = 1
-[training]
+{}[training]
 seed = 3
 images = {images}
 batch = 8
@@ -46,6 +31,7 @@ folder = {:?}
 checkpoint-every = 64
 samples-every = 64
 "#,
+        support::networks(16),
         folder.join(output)
     );
     let path = folder.join("train.toml");

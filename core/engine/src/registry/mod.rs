@@ -25,6 +25,7 @@ pub use onnx::{
 pub use refine::Refine;
 pub use schema::Section;
 pub(crate) use schema::class as class_schema;
+pub(crate) use timed::Timed;
 pub use timed::{Clock, Work};
 
 use crate::direction::{

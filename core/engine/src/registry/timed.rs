@@ -4,6 +4,7 @@ use shiftlens_api::{
     Encoder, Error, Generator, GeneratorInfo, GradientOutput, GradientRequest, Gradients, Images,
     LatentCodes, LayerInfo, Predictor, PredictorInfo, Result, ScoreKind, Scores, Shift, Tensor,
 };
+use std::ops::DerefMut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -56,6 +57,14 @@ impl Clock {
     }
 }
 
+impl Clock {
+    /// Images that f was shown: each of [`Predictor::predict`] and of [`Gradients::gradients`], and each row of
+    /// [`Gradients::scores_with`].
+    pub fn asked(&self) -> u64 {
+        [&self.predict, &self.gradients].iter().map(|stage| stage.images.load(Ordering::Relaxed)).sum()
+    }
+}
+
 impl Stage {
     fn time<T>(&self, images: usize, call: impl FnOnce() -> T) -> T {
         let started = Instant::now();
@@ -67,19 +76,19 @@ impl Stage {
     }
 }
 
-/// A component whose calls are timed.
-pub(super) struct Timed<T: ?Sized> {
-    inner: Box<T>,
+/// A component, owned or lent, whose calls are timed and whose images are counted.
+pub(crate) struct Timed<P> {
+    inner: P,
     clock: Arc<Clock>,
 }
 
-impl<T: ?Sized> Timed<T> {
-    pub fn new(inner: Box<T>, clock: &Arc<Clock>) -> Self {
+impl<P> Timed<P> {
+    pub fn new(inner: P, clock: &Arc<Clock>) -> Self {
         Self { inner, clock: Arc::clone(clock) }
     }
 }
 
-impl Generator for Timed<dyn Generator> {
+impl Generator for Timed<Box<dyn Generator>> {
     fn info(&self) -> GeneratorInfo {
         self.inner.info()
     }
@@ -95,13 +104,16 @@ impl Generator for Timed<dyn Generator> {
     }
 }
 
-impl Encoder for Timed<dyn Encoder> {
+impl Encoder for Timed<Box<dyn Encoder>> {
     fn encode(&mut self, x: &Images) -> Result<LatentCodes> {
         self.clock.encode.time(x.len(), || self.inner.encode(x))
     }
 }
 
-impl Predictor for Timed<dyn Predictor> {
+impl<'a, P> Predictor for Timed<P>
+where
+    P: DerefMut<Target = dyn Predictor + 'a> + Send,
+{
     fn info(&self) -> PredictorInfo {
         self.inner.info()
     }
@@ -114,16 +126,19 @@ impl Predictor for Timed<dyn Predictor> {
 }
 
 /// The inner predictor's gradients, which [`Predictor::gradients`] has seen to be there.
-fn white(inner: &mut dyn Predictor) -> Result<&mut dyn Gradients> {
+fn white<'a>(inner: &'a mut (dyn Predictor + '_)) -> Result<&'a mut dyn Gradients> {
     inner.gradients().ok_or_else(|| Error::Unsupported("the predictor no longer offers gradients".into()))
 }
 
-impl Gradients for Timed<dyn Predictor> {
+impl<'a, P> Gradients for Timed<P>
+where
+    P: DerefMut<Target = dyn Predictor + 'a> + Send,
+{
     fn layers(&mut self) -> Result<Vec<LayerInfo>> {
-        white(self.inner.as_mut())?.layers()
+        white(&mut *self.inner)?.layers()
     }
     fn gradients(&mut self, x: &Images, request: &GradientRequest) -> Result<GradientOutput> {
-        let inner = white(self.inner.as_mut())?;
+        let inner = white(&mut *self.inner)?;
         self.clock.gradients.time(x.len(), || inner.gradients(x, request))
     }
     fn scores_with(
@@ -135,7 +150,7 @@ impl Gradients for Timed<dyn Predictor> {
         score: ScoreKind,
     ) -> Result<Vec<f32>> {
         let rows = activations.shape().first().copied().unwrap_or(0);
-        let inner = white(self.inner.as_mut())?;
+        let inner = white(&mut *self.inner)?;
         self.clock.predict.time(rows, || inner.scores_with(x, layer, activations, classes, score))
     }
 }
@@ -164,6 +179,7 @@ mod tests {
         assert!(Predictor::gradients(&mut f).is_none(), "a black box stays one");
         let images = |work: [(&str, Work); 4]| work.map(|(_, w)| w.images);
         assert_eq!(images(clock.read()), [4, 0, 3, 3]);
+        assert_eq!(clock.asked(), 4);
         let [predict, ..] = clock.read();
         assert_eq!(predict.1.since(before[0].1).images, 4);
         assert!(clock.read().iter().all(|(_, w)| w.seconds >= 0.0) && predict.1.seconds > 0.0);

@@ -1,12 +1,12 @@
 //! All explainers on images of one shape.
 
 use super::case::{Explained, Made};
-use super::evaluate::Counted;
 use super::trust::{self, Known};
 use crate::direction::Found;
 use crate::manifest::Study;
-use crate::registry::Components;
+use crate::registry::{Components, Timed};
 use shiftlens_api::{Context, Error, Images, LatentCodes, LatentSpace, Monitor, Result};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Each image's index in the list, and what was said about it.
@@ -129,7 +129,8 @@ fn ask_explainers(
                 _ => None,
             };
             let withheld = latent.is_none() && found.is_some();
-            let mut counted = Counted::new(parts.predictor.as_mut());
+            let count = Arc::default();
+            let mut counted = Timed::new(parts.predictor.as_mut(), &count);
             let mut cx = Context { predictor: &mut counted, latent, monitor, seed };
             let who = if own {
                 format!("explainer {kind}")
@@ -155,7 +156,7 @@ fn ask_explainers(
                 ));
             }
             let seconds = started.elapsed().as_secs_f64() / n as f64;
-            let asked = counted.asked() as f64 / n as f64;
+            let asked = count.asked() as f64 / n as f64;
             for (e, answer) in cases.iter_mut().zip(answers) {
                 e.explanations.extend(answer.into_iter().map(|explanation| Made {
                     explanation,

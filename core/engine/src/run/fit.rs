@@ -54,55 +54,37 @@ pub(super) fn find_direction(
     let (generator, encoder) = (latent.generator.as_mut(), latent.encoder.as_mut());
     let (predictor, target, finder) = (parts.predictor.as_mut(), &parts.target, latent.finder.as_mut());
     let view = spec.data.as_ref().unwrap_or(&study.data).view();
-    let mut found = match spec.labels {
-        LabelSource::Predictor if own.is_some() => {
-            let all: Vec<&Item> = fitted.iter().collect();
-            let coded = encode(&all, view, encoder, batch, monitor)?;
-            let what = Some("asking about encoded images");
-            let y = direction::score_codes(&coded.codes, generator, predictor, target, what, monitor)?;
-            let sample = Sample { values: &y, ..coded.sample("encoded images") };
-            let mut ask =
-                |w: &LatentCodes| direction::score_codes(w, generator, predictor, target, None, monitor);
-            direction::find(finder, sample, plan, Some(&mut ask), monitor)?
-        }
-        LabelSource::Predictor => {
-            let w = generator.sample(spec.samples, spec.seed)?;
-            let what = Some("sampling the direction");
-            let y = direction::score_codes(&w, generator, predictor, target, what, monitor)?;
-            let sample = Sample { codes: &w, values: &y, groups: None, what: "sampled codes" };
-            let mut ask =
-                |w: &LatentCodes| direction::score_codes(w, generator, predictor, target, None, monitor);
-            direction::find(finder, sample, plan, Some(&mut ask), monitor)?
-        }
-        LabelSource::Truth => {
-            let labelled: Vec<&Item> = fitted.iter().filter(|i| i.label.is_some()).collect();
-            let coded = encode(&labelled, view, encoder, batch, monitor)?;
-            let sample = coded.sample("labelled images");
-            // The labels are 0 and 1; f changes its mind at its own threshold.
-            let plan = Plan { threshold: 0.5, ..plan };
-            let mut ask =
-                |w: &LatentCodes| direction::score_codes(w, generator, predictor, target, None, monitor);
-            direction::find(finder, sample, plan, Some(&mut ask), monitor)?
-        }
+    let truth = spec.labels == LabelSource::Truth;
+    let coded = if own.is_some() || truth {
+        let wanted: Vec<&Item> = fitted.iter().filter(|i| !truth || i.label.is_some()).collect();
+        encode(&wanted, view, encoder, batch, monitor)?
+    } else {
+        Coded { codes: generator.sample(spec.samples, spec.seed)?, labels: Vec::new(), groups: None }
     };
+    let mut ask = |w: &LatentCodes, what: Option<&str>| {
+        direction::score_codes(w, generator, predictor, target, what, monitor)
+    };
+    let (values, what, plan) = match (truth, own.is_some()) {
+        // The labels are 0 and 1; f changes its mind at its own threshold.
+        (true, _) => (coded.labels, "labelled images", Plan { threshold: 0.5, ..plan }),
+        (false, true) => (ask(&coded.codes, Some("asking about encoded images"))?, "encoded images", plan),
+        (false, false) => (ask(&coded.codes, Some("sampling the direction"))?, "sampled codes", plan),
+    };
+    let sample = Sample { codes: &coded.codes, values: &values, groups: coded.groups.as_deref(), what };
+    let mut found = direction::find(finder, sample, plan, Some(&mut |w| ask(w, None)), monitor)?;
     found.audit.seconds = started.elapsed().as_secs_f64();
     direction::save(&home, &found, &print)?;
     Ok(Some(found))
 }
 
-/// Images that a direction is fitted to.
+/// What a direction is fitted to.
 struct Coded {
-    /// E(x)
+    /// E(x), or drawn.
     codes: LatentCodes,
-    /// 1 for a positive label, else 0.
+    /// 1 for a positive label, else 0; none of drawn codes.
     labels: Vec<f32>,
-    groups: Vec<String>,
-}
-
-impl Coded {
-    fn sample<'a>(&'a self, what: &'a str) -> Sample<'a> {
-        Sample { codes: &self.codes, values: &self.labels, groups: Some(&self.groups), what }
-    }
+    /// `None` for drawn codes.
+    groups: Option<Vec<String>>,
 }
 
 /// The code, the label and the group of every image; one that cannot be read is left out and named.
@@ -136,7 +118,7 @@ fn encode(
             "direction: no image to fit to could be read, or none has a label: check `data` of [direction] and `labels`",
         ));
     }
-    Ok(Coded { codes: LatentCodes::concat(&codes)?, labels, groups })
+    Ok(Coded { codes: LatentCodes::concat(&codes)?, labels, groups: Some(groups) })
 }
 
 /// The code of every image: of all at once where they are of one shape and nothing fails, else one by one.

@@ -69,6 +69,23 @@ pub fn discriminator(resolution: usize, channels: usize, base: usize, max: usize
     }
 }
 
+/// `[generator]` of a training manifest: a small network on grey images.
+pub fn generator_section(resolution: usize) -> String {
+    format!(
+        "[generator]\nresolution = {resolution}\nchannels = 1\nz-dim = 8\nw-dim = 8\nmapping-layers = 2\n\
+         channel-base = 128\nchannel-max = 16\n"
+    )
+}
+
+/// The two networks of a training manifest, [`generator_section`] and its discriminator.
+pub fn networks(resolution: usize) -> String {
+    format!(
+        "{}[discriminator]\nresolution = {resolution}\nchannels = 1\nchannel-base = 128\nchannel-max = 16\n\
+         mbstd-group = 4\nmbstd-channels = 1\n",
+        generator_section(resolution)
+    )
+}
+
 pub fn flat(t: &Tensor) -> Vec<f64> {
     t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }

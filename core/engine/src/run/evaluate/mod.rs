@@ -16,7 +16,6 @@
 //! * **Seeds** come from that of `[evaluation]` and the case's id: the same perturbations for all methods, and the same
 //!   values in a run that was interrupted, or cut into shards.
 
-mod count;
 mod heatmap;
 mod sanity;
 mod series;
@@ -25,7 +24,6 @@ mod sheet;
 mod summary;
 mod table;
 
-pub use count::Counted;
 pub(super) use sanity::join;
 pub use sanity::{FILE as RANDOMISATION, RandomisationRecord, RandomisationRow};
 pub use sets::SetDistance;
@@ -38,7 +36,7 @@ use crate::data::{self, Item, Source};
 use crate::direction::{Found, random_direction};
 use crate::latent_shift::{LatentShiftParams, latent_shift};
 use crate::manifest::{Baseline, EvaluationSpec, Kind, Study};
-use crate::registry::{Components, EvaluationParts, LATENT_SHIFT, predictor_filter};
+use crate::registry::{Components, EvaluationParts, LATENT_SHIFT, Timed, predictor_filter};
 use heatmap::Seen;
 use series::{Decided, Moved};
 use sha2::{Digest, Sha256};
@@ -51,6 +49,7 @@ use shiftlens_api::{
 use shiftlens_evaluation::Metric;
 use shiftlens_evaluation::heatmap::{Mask, RandomMap, random_map};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The map that knows nothing.
@@ -396,13 +395,14 @@ impl<'a> Judge<'a> {
             encoder: &mut encoder,
             direction: &direction,
         };
-        let mut f = Counted::new(parts.predictor.as_mut());
+        let count = Arc::default();
+        let mut f = Timed::new(parts.predictor.as_mut(), &count);
         let params = self.shift_params(decided.threshold)?;
         let mut cx = Context { predictor: &mut f, latent: Some(space), monitor, seed: 0 };
         let started = Instant::now();
         let made = latent_shift(&mut cx, decided.image, &parts.target, &params)?;
         let seconds = started.elapsed().as_secs_f64();
-        let asked = f.asked() as f64;
+        let asked = count.asked() as f64;
         let Some(series) = made.first() else { return Ok(()) };
         let edit = Some((&direction, params.layers));
         let moved = Moved { series, edit, latent_layers: info.latent_layers };

@@ -1,9 +1,9 @@
 //! Do maps follow f's weights (Adebayo et al. 2018, section 3)? On a few images they are compared with those of f with
 //! random weights, layer after layer.
 
-use super::{Counted, Judge, names, seen_by, title};
+use super::{Judge, names, seen_by, title};
 use crate::manifest::{Kind, Randomisation, RandomisationMode};
-use crate::registry::{Components, LATENT_SHIFT, Randomisable};
+use crate::registry::{Components, LATENT_SHIFT, Randomisable, Timed};
 use crate::run::case::read_array;
 use crate::run::evaluate::heatmap::affordable;
 use crate::run::folder::{RunFolder, read_json};
@@ -14,6 +14,7 @@ use shiftlens_api::{
 use shiftlens_evaluation::heatmap::{at_size, similarity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The file in the run's folder.
 pub const FILE: &str = "randomisation.json";
@@ -213,12 +214,13 @@ fn ask(
         Some(f) => f,
         None => parts.predictor.as_mut(),
     };
-    let mut f = Counted::new(f);
+    let count = Arc::default();
+    let mut f = Timed::new(f, &count);
     let seed = judge.study.direction.as_ref().map_or(0, |d| d.seed);
     // Along the direction, which belongs to f's own weights, there is nothing to be compared.
     let mut cx = Context { predictor: &mut f, latent: None, monitor, seed };
     let mut answers = parts.explainers[which].explain(&mut cx, x, &parts.target)?;
-    let asked = f.asked() as f64;
+    let asked = count.asked() as f64;
     Ok((if answers.is_empty() { Vec::new() } else { answers.swap_remove(0) }, asked))
 }
 
