@@ -1,5 +1,5 @@
-//! Workspace tasks: `cargo xtask setup | demo | test | kills | cuda | bench-batch | bench-gradcam | bench-synthesis |
-//! bench-training | tidy`.
+//! Workspace tasks: `cargo xtask setup | demo | test | lint | kills | cuda | bench-batch | bench-gradcam |
+//! bench-synthesis | bench-training | tidy`.
 
 mod bench;
 mod demo;
@@ -20,7 +20,8 @@ Tasks of the Shiftlens workspace: cargo xtask TASK
             --images DIR   explain the images of this folder instead of the example's synthetic ones
             --limit N      at most N images, evenly spread over the folder
             --out DIR      the run's folder (default: runs/knee)
-  test    format, lints, build, tests, doctests, tidiness: everything that must pass
+  test    build, tests, doctests
+  lint    format, tidiness, clippy
   kills   20 kills (SIGKILL) at random moments of a run of 200 images of the knee example, started again each time; all files
           must be those of a run that nothing disturbed
             --kills N, --images N, --seed N
@@ -67,7 +68,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         ("demo", options) => demo::Options::parse(options).and_then(|o| demo::demo(&o)),
-        ("test", []) => suite::run(),
+        ("test", []) => suite::test(),
+        ("lint", []) => suite::lint(),
         ("cuda", options) => gpu::Options::parse(options).and_then(|o| gpu::build(&o)),
         ("kills", options) => bench::kills(options),
         ("bench-batch", options) => bench::batch(options),
