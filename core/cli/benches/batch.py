@@ -60,17 +60,21 @@ def linear(t, name, x, lr=1.0):
     return F.linear(x, w * (lr / w.shape[1] ** 0.5), t[f"{name}.bias"] * lr)
 
 
+def floats(path):
+    return {k: v.float() for k, v in load_file(path).items()}
+
+
 class Generator:
-    """StyleGAN2 with output skips (Karras et al. 2020, section 2), codes of W."""
+    """StyleGAN2 with output skips (Karras et al. 2020, section 2), codes of W; the code moves the constant, too."""
 
     def __init__(self, path):
-        self.t = load_file(path)
+        self.t = floats(path)
         self.blocks = sorted({int(k.split(".")[1][1:]) for k in self.t if k.startswith("synthesis.b")})
         self.layers = len({k for k in self.t if k.startswith("mapping.fc") and k.endswith("weight")})
         self.up = taps(4.0)
 
     def sample(self, n, seed):
-        x = torch.randn(n, 64, generator=torch.Generator().manual_seed(seed))
+        x = torch.randn(n, self.t["mapping.fc0.weight"].shape[1], generator=torch.Generator().manual_seed(seed))
         x = x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
         for i in range(self.layers):
             x = lrelu(linear(self.t, f"mapping.fc{i}", x, 0.01))
@@ -94,8 +98,9 @@ class Generator:
         return F.conv2d(x * style[:, :, None, None], weight, self.t[f"{name}.bias"])
 
     def __call__(self, w):
-        """Codes [N, 64] to images [N, 1, 64, 64] in [0, 1]."""
-        x, image = self.t["synthesis.b4.const"].expand(len(w), -1, -1, -1), None
+        """Codes [N, D] to images [N, 1, R, R] in [0, 1]."""
+        const = self.t["synthesis.b4.const"]
+        x, image = const + linear(self.t, "synthesis.b4.input", w).view(-1, *const.shape), None
         for r in self.blocks:
             b = f"synthesis.b{r}"
             if r > 4:
@@ -109,10 +114,11 @@ class Generator:
 
 
 class Encoder:
-    """The residual blocks of StyleGAN2's discriminator, and a head that answers codes in standard units."""
+    """The residual blocks of StyleGAN2's discriminator, each followed by one that keeps the size; a head that reads the last
+    features place by place and the mean of every block's, and answers codes in standard units."""
 
     def __init__(self, path):
-        self.t = load_file(path)
+        self.t = floats(path)
         self.blocks = sorted((int(r) for r in {k.split(".")[0][1:] for k in self.t} if r.isdigit() and r != "4"), reverse=True)
         self.one = taps(1.0)
 
@@ -122,50 +128,105 @@ class Encoder:
         return F.conv2d(x, w * gain, self.t.get(f"{name}.bias"), stride=stride, padding=pad)
 
     def __call__(self, x):
-        """Images [N, 1, 64, 64] in [0, 1] to codes [N, 64]."""
+        """Images [N, 1, R, R] in [0, 1] to codes [N, D]."""
         x = lrelu(self.conv(2 * x - 1, f"b{self.blocks[0]}.fromrgb", 0))
+        means = []
         for r in self.blocks:
             past = self.conv(fir(x, self.one, 1, down=2), f"b{r}.skip", 0) * 0.5**0.5
             x = lrelu(self.conv(x, f"b{r}.conv0", 1))
             x = lrelu(self.conv(fir(x, self.one, 2), f"b{r}.conv1", 0, stride=2), 1.0) + past
-        x = lrelu(self.conv(x, "b4.conv", 1)).flatten(1)
+            y = lrelu(self.conv(x, f"b{r // 2}.res0.conv0", 1))
+            x = x * 0.5**0.5 + lrelu(self.conv(y, f"b{r // 2}.res0.conv1", 1), 1.0)
+            means.append(x.mean((2, 3)))
+        x = torch.cat([lrelu(self.conv(x, "b4.conv", 1)).flatten(1), *means], 1)
         x = linear(self.t, "b4.out", lrelu(linear(self.t, "b4.fc", x)))
         return x * self.t["w_std"] + self.t["w_mean"]
 
 
-class Block(nn.Module):
-    def __init__(self, take, stride, shortcut):
-        super().__init__()
-        self.conv1, self.conv2 = take(stride), take(1)
-        self.skip = take(stride) if shortcut else nn.Identity()
-
-    def forward(self, x):
-        return F.relu(self.conv2(F.relu(self.conv1(x))) + self.skip(x))
-
-
 class Classifier(nn.Module):
-    """The example classifier, as in `examples/knee/train_classifier.py`, its norms folded into the convolutions."""
+    """The example classifier, read from its ONNX file: EfficientNet-Lite0 up to stride 16 on the enlarged image, a 1x1
+    convolution, the mean, a linear layer. The file's shape arithmetic is constant and folded here."""
 
     def __init__(self, path):
         super().__init__()
         graph = onnx.load(path).graph
-        values = {i.name: torch.from_numpy(onnx.numpy_helper.to_array(i).copy()) for i in graph.initializer}
-        convs = iter([n.input[1:] for n in graph.node if n.op_type == "Conv"])
+        known = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
+        self.weights = nn.ParameterList(torch.from_numpy(w.copy()) for w in known.values())
+        weights = dict(zip(known, self.weights))
+        self.steps = []
+        for node in graph.node:
+            a = {x.name: onnx.helper.get_attribute_value(x) for x in node.attribute}
+            names = list(node.input)
+            if all(n in known for n in names):
+                known[node.output[0]] = self.constant(node.op_type, [known[n] for n in names], a)
+                continue
+            values = [weights[n] if n in weights else torch.from_numpy(np.array(known[n])) if n in known else None for n in names]
+            self.steps.append((self.step(node.op_type, values, a), [n for n in names if n and n not in known], node.output[0]))
+        self.first, self.last = graph.input[0].name, graph.output[0].name
+        # The default layer of Grad-CAM, where a hook finds it.
+        self.layer = nn.Identity()
+        at = next(i for i, (op, _, _) in enumerate(self.steps) if op is F.relu)
+        op, names, out = self.steps[at]
+        self.steps[at] = (lambda x: self.layer(op(x)), names, out)
 
-        def take(stride):
-            weight, bias = (values[name] for name in next(convs))
-            conv = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], stride, weight.shape[2] // 2)
-            conv.weight.data, conv.bias.data = weight, bias
-            return conv
+    @staticmethod
+    def constant(op, x, a):
+        match op:
+            case "Constant":
+                return onnx.numpy_helper.to_array(a["value"])
+            case "ConstantOfShape":
+                return np.full(x[0], onnx.numpy_helper.to_array(a["value"])[0])
+            case "Concat":
+                return np.concatenate(x, a["axis"])
+            case "Reshape":
+                return x[0].reshape(x[1])
+            case "Transpose":
+                return x[0].transpose(a["perm"])
+            case "Cast":
+                return x[0].astype(onnx.helper.tensor_dtype_to_np_dtype(a["to"]))
+            case "Slice":
+                starts, ends, axes, steps = x[1:]
+                place = [slice(None)] * x[0].ndim
+                for s, e, axis, step in zip(starts, ends, axes, steps):
+                    # As far as the front, counting down, is written as the least number there is.
+                    place[axis] = slice(s, None if e < -(2**62) else e, step)
+                return x[0][tuple(place)]
+        raise ValueError(f"no rule for a constant {op}")
 
-        self.stem = take(2)
-        self.stages = nn.Sequential(*(Block(take, s, k) for s, k in [(2, True), (1, False), (2, True), (1, False), (1, False)]))
-        self.head = nn.Linear(96, 1)
-        self.head.weight.data, self.head.bias.data = values["head.weight"], values["head.bias"]
+    @staticmethod
+    def step(op, v, a):
+        match op:
+            case "Conv":
+                assert not any(a.get("pads", [0])), "padding stands in a node of its own"
+                return lambda x: F.conv2d(x, v[1], v[2], a["strides"], 0, a["dilations"], a["group"])
+            case "Pad":
+                top, left, bottom, right = (v[1][i].item() for i in (2, 3, 6, 7))
+                return lambda x: F.pad(x, (left, right, top, bottom))
+            case "Clip":
+                low, high = v[1].item(), v[2].item()
+                return lambda x: x.clamp(low, high)
+            case "Resize":
+                scales = v[2][2:].tolist()
+                return lambda x: F.interpolate(x, scale_factor=scales, mode="bilinear")
+            case "Add":
+                return torch.add
+            case "Relu":
+                return F.relu
+            case "ReduceMean":
+                return lambda x: x.mean((2, 3))
+            case "Gemm":
+                return lambda x: F.linear(x, v[1], v[2])
+            case "Slice":
+                start, end, axis = (v[i].item() for i in (1, 2, 3))
+                return lambda x: x.narrow(axis, start, min(end, x.shape[axis]) - start)
+        raise ValueError(f"no rule for {op}")
 
     def forward(self, x):
-        x = self.stages(F.relu(self.stem((x - 0.5) / 0.25)))
-        return self.head(x.mean((2, 3)))
+        """Images [N, 1, R, R] in [0, 1] to logits [N, 1]."""
+        values = {self.first: (255 * x - 127) / 128}
+        for op, names, out in self.steps:
+            values[out] = op(*(values[n] for n in names))
+        return values[self.last]
 
 
 class Clock:
@@ -302,7 +363,7 @@ def main():
     knee = root / "examples" / "knee"
     g, e = Generator(knee / "generator.safetensors"), Encoder(knee / "encoder.safetensors")
     f = Classifier(knee / "classifier.onnx").eval()
-    cam = GradCAM(model=f, target_layers=[f.stages[-1]])
+    cam = GradCAM(model=f, target_layers=[f.layer])
     clock.lap("load")
 
     @torch.inference_mode()
@@ -312,8 +373,10 @@ def main():
     w = g.sample(SAMPLES, 7)
     y = ask(w) >= 0.5
     clock.lap("sample")
-    model = LogisticRegression(C=0.01, max_iter=1000).fit(w.numpy(), y)
-    alpha = torch.from_numpy((model.coef_[0] / np.linalg.norm(model.coef_[0])).astype(np.float32))
+    spread = w.std(0).numpy()
+    model = LogisticRegression(C=0.01, max_iter=1000).fit((w - w.mean(0)).numpy() / spread, y)
+    normal = model.coef_[0] / spread
+    alpha = torch.from_numpy((normal / np.linalg.norm(normal)).astype(np.float32))
     alpha = alpha * float((w @ alpha).std())
     clock.lap("fit")
 
@@ -335,7 +398,7 @@ def main():
         with torch.inference_mode():
             series = g((codes[:, None] + torch.from_numpy(lambdas)[..., None] * alpha).reshape(-1, codes.shape[1]))
             under = torch.sigmoid(f(series))[:, 0].numpy().reshape(len(part), STEPS)
-            series = series[:, 0].numpy().reshape(len(part), STEPS, 64, 64)
+            series = series[:, 0].numpy().reshape(len(part), STEPS, *series.shape[2:])
         clock.lap("series")
         maps = cam(input_tensor=x, targets=[ClassifierOutputTarget(0)] * len(part))
         a, d = (t[0].detach().numpy() for t in (cam.activations_and_grads.activations, cam.activations_and_grads.gradients))
