@@ -34,6 +34,7 @@ use noise::Maps;
 use serde::Serialize;
 use shiftlens_api::resize::{self, Filter};
 use shiftlens_api::{Error, Images, LatentCodes, Monitor, Result, Silent};
+use std::cell::OnceCell;
 use std::path::Path;
 use std::time::Instant;
 
@@ -63,6 +64,12 @@ pub struct Projection {
     params: ProjectionParams,
     device: Device,
     features: Vec<(Perceptual, f64)>,
+    /// Gathered when they are first needed: most images need no search, and a study is checked more often than it is run.
+    statistics: OnceCell<Statistics>,
+}
+
+/// Of the generator's codes.
+struct Statistics {
     prior: Prior,
     mean: Tensor,
     std: Tensor,
@@ -118,36 +125,51 @@ impl Projection {
 
     fn through(g: GeneratorNet, params: ProjectionParams) -> Result<Self> {
         params.check()?;
-        let statistics = || {
-            let codes = file::sample_w(&g, CODES, 0)?;
-            Ok((Prior::fit(&codes)?, codes.mean(0)?, (codes.var(0)? + 1e-12)?.sqrt()?))
-        };
-        let (prior, mean, std) = statistics().map_err(fail)?;
         let device = g.w_avg().device().clone();
-        Ok(Self { g, params, device, features: Vec::new(), prior, mean, std })
+        Ok(Self { g, params, device, features: Vec::new(), statistics: OnceCell::new() })
+    }
+
+    fn statistics(&self) -> candle_core::Result<&Statistics> {
+        if let Some(known) = self.statistics.get() {
+            return Ok(known);
+        }
+        let codes = file::sample_w(&self.g, CODES, 0)?;
+        let (mean, std) = (codes.mean(0)?, (codes.var(0)? + 1e-12)?.sqrt()?);
+        let found = Statistics { prior: Prior::fit(&codes)?, mean, std };
+        Ok(self.statistics.get_or_init(|| found))
     }
 
     /// The same with a distance of features, times `weight`, in the loss. Its mean squares are measured on images of the
-    /// generator's, if they have not been.
+    /// generator's when it is first needed, if they have not been.
     ///
     /// # Errors
-    /// If the weight is no positive number, or the network fails.
+    /// If the weight is no positive number, or the network fails on a grey image.
     pub fn with_features(mut self, mut distance: Perceptual, weight: f64) -> Result<Self> {
-        const USUAL: usize = 64;
         if !(weight.is_finite() && weight > 0.0) {
             return Err(Error::Invalid(format!(
                 "the weight of features is {weight}, expected a positive number"
             )));
         }
-        if distance.squares().is_empty() {
-            let images = fast(|| {
-                let codes = self.g.broadcast(&file::sample_w(&self.g, USUAL, 1)?)?;
-                self.g.synthesize(&codes, Noise::Constant)
-            });
-            distance.measure(&images.map_err(fail)?)?;
-        }
+        let GeneratorConfig { channels, resolution, .. } = *self.config();
+        let grey = Tensor::zeros((1, channels, resolution, resolution), DType::F32, &self.device);
+        distance.targets(&grey.map_err(fail)?)?;
         self.features.push((distance, weight));
         Ok(self)
+    }
+
+    /// Measures the mean squares of features that have none.
+    fn measure(&mut self) -> Result<()> {
+        const USUAL: usize = 64;
+        if self.features.iter().all(|(f, _)| !f.squares().is_empty()) {
+            return Ok(());
+        }
+        let images = fast(|| {
+            let codes = self.g.broadcast(&file::sample_w(&self.g, USUAL, 1)?)?;
+            self.g.synthesize(&codes, Noise::Constant)
+        });
+        let images = images.map_err(fail)?;
+        let unknown = self.features.iter_mut().filter(|(f, _)| f.squares().is_empty());
+        unknown.map(|(f, _)| f).try_for_each(|f| f.measure(&images))
     }
 
     /// Sizes of the generator.
@@ -165,7 +187,7 @@ impl Projection {
     /// # Errors
     /// If candle fails.
     pub fn mean_codes(&self, n: usize) -> Result<LatentCodes> {
-        let mean = self.mean.to_vec1::<f32>().map_err(fail)?;
+        let mean = self.statistics().and_then(|s| s.mean.to_vec1::<f32>()).map_err(fail)?;
         LatentCodes::new([n, 1, mean.len()], mean.repeat(n))
     }
 
@@ -199,6 +221,7 @@ impl Projection {
         }
         let x =
             resize::images(&x.with_channels(c.channels)?, (c.resolution, c.resolution), Filter::Bilinear)?;
+        self.measure()?;
         let clock = Instant::now();
         let mut report = ProjectionReport { steps: self.params.steps, ..ProjectionReport::default() };
         let (mut codes, batch) = (Vec::new(), self.params.batch);
@@ -228,11 +251,13 @@ impl Projection {
             (1, b) => w.broadcast_as((n, b, d))?.contiguous()?,
             _ => w.mean_keepdim(1)?,
         };
-        w.broadcast_sub(&self.mean)?.broadcast_div(&self.std)
+        let known = self.statistics()?;
+        w.broadcast_sub(&known.mean)?.broadcast_div(&known.std)
     }
 
     fn codes(&self, u: &Tensor) -> candle_core::Result<Tensor> {
-        u.broadcast_mul(&self.std)?.broadcast_add(&self.mean)
+        let known = self.statistics()?;
+        u.broadcast_mul(&known.std)?.broadcast_add(&known.mean)
     }
 
     fn aim(&mut self, x: &Images) -> Result<Aim> {
@@ -257,7 +282,7 @@ impl Projection {
             let squares = (&y - &aim.images)?.sqr()?.flatten_from(1)?.mean(1)?;
             let mut loss = (&squares * p.pixel_weight)?;
             if p.prior_weight > 0.0 {
-                loss = (loss + (self.prior.excess(&w)?.mean(1)? * p.prior_weight)?)?;
+                loss = (loss + (self.statistics()?.prior.excess(&w)?.mean(1)? * p.prior_weight)?)?;
             }
             if rows > 1 && p.offset_weight > 0.0 {
                 let offsets = u.broadcast_sub(&u.mean_keepdim(1)?)?.sqr()?.flatten_from(1)?.mean(1)?;

@@ -40,7 +40,7 @@ fn known_codes_are_found_from_the_mean() {
     for i in 0..5 {
         let (before, after) = (report.rmse_before[i], report.rmse_after[i]);
         assert!(after < 0.05 * before, "image {i}: {before} {after}");
-        let spread = p.std.to_vec1::<f32>().unwrap();
+        let spread = p.statistics().unwrap().std.to_vec1::<f32>().unwrap();
         let off = found.code(i).iter().zip(w.code(i)).zip(&spread).map(|((a, b), s)| ((a - b) / s).abs());
         let off = off.fold(0.0, f32::max);
         assert!(off < 0.2, "image {i}: {off} standard deviations from its code");
