@@ -185,6 +185,14 @@ pub trait DirectionFinder: Send {
     /// # Errors
     /// [`Error::Invalid`] if only one class is present, or if the component fails.
     fn find(&mut self, w: &LatentCodes, y: &Targets) -> Result<Direction>;
+
+    /// Fits to each problem by itself, as [`Self::find`] would; a finder that can takes several at once.
+    ///
+    /// # Errors
+    /// As [`Self::find`], for the first problem that fails.
+    fn find_all(&mut self, problems: &[(LatentCodes, Targets)]) -> Result<Vec<Direction>> {
+        problems.iter().map(|(w, y)| self.find(w, y)).collect()
+    }
 }
 
 /// Which class an explanation is about.

@@ -70,22 +70,27 @@ pub(super) fn bootstrap(
             by_name.into_values().collect()
         }
     };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut cosines = Vec::new();
-    for _ in 0..10 * refits {
-        if cosines.len() == refits {
-            break;
-        }
+    let (mut made, mut tried) = (0, 0);
+    while made < refits && tried < 10 * refits {
         monitor.check()?;
-        let rows: Vec<usize> =
-            (0..members.len()).flat_map(|_| &members[rng.random_range(0..members.len())]).copied().collect();
-        let y = pick_values(values, &rows);
-        if both_classes(&y, threshold, "resampled codes").is_err() {
-            continue;
+        // As many samples at a time as can be fitted side by side: each is a copy of the codes.
+        let mut problems = Vec::new();
+        while problems.len() < cores.min(refits - made) && tried < 10 * refits {
+            tried += 1;
+            let drawn = (0..members.len()).flat_map(|_| &members[rng.random_range(0..members.len())]);
+            let rows: Vec<usize> = drawn.copied().collect();
+            let values = pick_values(values, &rows);
+            if both_classes(&values, threshold, "resampled codes").is_ok() {
+                problems.push((pick(codes, &rows)?, Targets { values, threshold }));
+            }
         }
-        let resampled = pick(codes, &rows)?;
-        let refit = along.aim(finder.find(&resampled, &Targets { values: y, threshold })?, &resampled)?;
-        cosines.extend(metrics::cosine(direction.step(), refit.step()));
-        monitor.progress("refitting the direction", cosines.len() as u64, refits as u64);
+        made += problems.len();
+        for (refit, (resampled, _)) in finder.find_all(&problems)?.into_iter().zip(&problems) {
+            cosines.extend(metrics::cosine(direction.step(), along.aim(refit, resampled)?.step()));
+        }
+        monitor.progress("refitting the direction", made as u64, refits as u64);
     }
     Ok(metrics::mean(&cosines).map(|mean_cosine| BootstrapRecord {
         refits: cosines.len(),

@@ -4,7 +4,7 @@ use super::moments;
 use ndarray::{Array1, Array2, Axis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use shiftlens_api::{Direction, Error, LatentCodes, Result, Targets};
+use shiftlens_api::{Direction, DirectionFinder, Error, LatentCodes, Result, Targets};
 
 /// How much an example of each class weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -133,6 +133,27 @@ pub(super) fn along(w: &LatentCodes, vector: &[f64]) -> Result<Direction> {
     let alpha: Vec<f64> = vector.iter().map(|v| v / norm).collect();
     let (centre, sigma) = moments(&projections(w, &alpha));
     Direction::new(alpha.iter().map(|v| *v as f32).collect(), w.shape()[1], sigma as f32, centre as f32)
+}
+
+/// Fits to each problem, as many at a time as there are cores: a fit by itself uses one.
+///
+/// # Errors
+/// That of the first problem that fails.
+pub(super) fn side_by_side<F: DirectionFinder + Clone + Sync>(
+    finder: &F,
+    problems: &[(LatentCodes, Targets)],
+) -> Result<Vec<Direction>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let each = problems.len().div_ceil(cores).max(1);
+    let fit = |part: &[(LatentCodes, Targets)]| -> Vec<Result<Direction>> {
+        let mut own = finder.clone();
+        part.iter().map(|(w, y)| own.find(w, y)).collect()
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = problems.chunks(each).map(|part| scope.spawn(move || fit(part))).collect();
+        let panicked = |_| vec![Err(Error::component("direction finder", "panicked"))];
+        threads.into_iter().flat_map(|t| t.join().unwrap_or_else(panicked)).collect()
+    })
 }
 
 /// What a series moves along.

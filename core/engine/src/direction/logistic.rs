@@ -12,7 +12,7 @@
 //!
 //! linfa has no weights: with `class-weight = "balanced"` the same objective, weighted, is minimised by `linear.rs`.
 
-use super::codes::{ClassWeight, Examples, Standardised, along, check_extremes};
+use super::codes::{ClassWeight, Examples, Standardised, along, check_extremes, side_by_side};
 use super::linear::{self, Loss};
 use linfa::DatasetBase;
 use linfa::traits::Fit;
@@ -136,6 +136,10 @@ impl DirectionFinder for Logistic {
             direction.intercept = intercept as f32;
         }
         Ok(direction)
+    }
+
+    fn find_all(&mut self, problems: &[(LatentCodes, Targets)]) -> Result<Vec<Direction>> {
+        side_by_side(self, problems)
     }
 }
 

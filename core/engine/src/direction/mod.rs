@@ -159,19 +159,18 @@ pub fn find(
     let (auc, accuracy) = audit::held_out(&direction, &test_w, &test_labels)?;
 
     let mut halves = Vec::new();
-    for (i, part) in
-        [train.iter().step_by(2), train[1.min(train.len())..].iter().step_by(2)].into_iter().enumerate()
-    {
-        monitor.check()?;
-        let part: Vec<usize> = part.copied().collect();
+    for first in 0..2.min(train.len()) {
+        let part: Vec<usize> = train[first..].iter().step_by(2).copied().collect();
         let y = pick_values(values, &part);
         if both_classes(&y, plan.threshold, what).is_ok() {
-            let targets = Targets { values: y, threshold: plan.threshold };
-            let half = pick(codes, &part)?;
-            halves.push(plan.along.aim(finder.find(&half, &targets)?, &half)?);
+            halves.push((pick(codes, &part)?, Targets { values: y, threshold: plan.threshold }));
         }
-        monitor.progress("fitting the direction", i as u64 + 2, 3);
     }
+    monitor.check()?;
+    let fits = finder.find_all(&halves)?;
+    let aimed = fits.into_iter().zip(&halves).map(|(d, (w, _))| plan.along.aim(d, w));
+    let halves = aimed.collect::<Result<Vec<_>>>()?;
+    monitor.progress("fitting the direction", 3, 3);
     let positives = labels(&train_y).iter().filter(|l| **l).count() as f64 / train.len() as f64;
     let train_groups: Option<Vec<String>> = groups.map(|g| train.iter().map(|i| g[*i].clone()).collect());
     let (threshold, seed, AuditPlan { refits, randoms, codes: curve }) =

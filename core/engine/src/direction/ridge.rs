@@ -3,7 +3,7 @@
 //! With z standardised and t the score less its mean, `beta = (Z^T Z + penalty I)^-1 Z^T t`, by Cholesky: scikit-learn's
 //! `Ridge(alpha=penalty)` on standardised data.
 
-use super::codes::{Standardised, along};
+use super::codes::{Standardised, along, side_by_side};
 use linfa_linalg::cholesky::SolveC;
 use ndarray::{Array1, Array2, Axis};
 use schemars::JsonSchema;
@@ -105,6 +105,10 @@ impl DirectionFinder for Ridge {
         let codes = Standardised::of(w, &rows);
         let coefficients = fit(&codes.z, &t, self.params.penalty)?;
         along(w, &codes.raw(&coefficients, 0.0).0)
+    }
+
+    fn find_all(&mut self, problems: &[(LatentCodes, Targets)]) -> Result<Vec<Direction>> {
+        side_by_side(self, problems)
     }
 }
 

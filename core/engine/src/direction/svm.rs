@@ -1,7 +1,7 @@
 //! A linear support vector machine with squared hinge loss on standardised codes; with `extremes` on the codes with the
 //! lowest and the highest scores alone, as InterFaceGAN fits its boundaries (Shen et al. 2020, arXiv 2005.09635).
 
-use super::codes::{ClassWeight, Examples, Standardised, along, check_extremes};
+use super::codes::{ClassWeight, Examples, Standardised, along, check_extremes, side_by_side};
 use super::linear::{Loss, fit};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -62,6 +62,10 @@ impl DirectionFinder for Svm {
         weights.iter_mut().for_each(|v| *v *= p.c);
         let fitted = fit(&codes.z, &examples.labels, &weights, Loss::SquaredHinge, p.iterations)?;
         along(w, &codes.raw(&fitted.coefficients, fitted.intercept).0)
+    }
+
+    fn find_all(&mut self, problems: &[(LatentCodes, Targets)]) -> Result<Vec<Direction>> {
+        side_by_side(self, problems)
     }
 }
 

@@ -196,3 +196,25 @@ fn files_keep_the_direction_bit_for_bit() {
     std::fs::write(dir.path().join("direction.safetensors"), b"junk").unwrap();
     assert!(load(dir.path(), "a").unwrap_err().to_string().contains("remove the file"));
 }
+
+#[test]
+fn problems_side_by_side_are_those_one_after_another() {
+    let problems: Vec<(LatentCodes, Targets)> = (0..5)
+        .map(|seed| {
+            let w = LinearGenerator.sample(60 + seed, seed as u64).unwrap();
+            let values = (0..w.len()).map(|i| 1.0 / (1.0 + (-w.code(i)[seed % D]).exp())).collect();
+            (w, Targets { values, threshold: 0.5 })
+        })
+        .collect();
+    let finders: [Box<dyn DirectionFinder>; 3] = [
+        Box::new(Logistic::new(LogisticParams::default())),
+        Box::new(Svm::new(SvmParams::default())),
+        Box::new(Ridge::new(RidgeParams::default())),
+    ];
+    for mut finder in finders {
+        let together = finder.find_all(&problems).unwrap();
+        let alone: Vec<Direction> = problems.iter().map(|(w, y)| finder.find(w, y).unwrap()).collect();
+        assert_eq!(together, alone);
+        assert_eq!(finder.find_all(&[]).unwrap(), []);
+    }
+}
