@@ -2,4 +2,5 @@
 //! temporary copy (see `shiftlens_tests::document`).
 #![cfg(unix)]
 
+mod batch;
 mod plugins;
