@@ -3,4 +3,5 @@
 #![cfg(unix)]
 
 mod batch;
+mod own_classifier;
 mod plugins;
