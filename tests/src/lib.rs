@@ -3,9 +3,11 @@
 //! * [`program`]: starting `shiftlens`, the shared libraries beside it, and reading what a run leaves.
 //! * [`toy`]: a study of four latent factors as ONNX files, made by the test that needs it.
 //! * [`graph`]: ONNX graphs in a few lines.
+//! * [`document`]: documents whose commands are run as they stand.
 //! * [`browser`]: a headless Chromium, where there is one.
 
 pub mod browser;
+pub mod document;
 pub mod graph;
 pub mod program;
 pub mod toy;

@@ -216,6 +216,42 @@ fn random_weights_change_the_maps() {
 }
 
 #[test]
+fn programs_are_told_the_means_and_what_they_will_cost() {
+    let toy = toy(
+        "metrics = [\"road\", \"flip_rate\", \"randomisation_spearman\"]\nrandomisation = { images = 2 }",
+    );
+    let last = |more: &[&str]| -> Value {
+        let args = [&["run", "study.toml", "--out", "out", "--json"], more].concat();
+        let answer = toy.shiftlens(&args).expect(0);
+        serde_json::from_str(answer.stdout.lines().last().unwrap()).unwrap()
+    };
+    let estimate = last(&["--dry-run"]);
+    let seconds = |name: &str| estimate[name].as_f64().unwrap();
+    assert!(seconds("seconds_randomisation") > 0.0 && seconds("seconds_evaluation") > 0.0, "{estimate}");
+    assert!(seconds("seconds") > seconds("seconds_randomisation") + seconds("seconds_evaluation"));
+    let end = last(&[]);
+    let (told, study): (&Value, Value) = (&end["evaluation"], json(&toy.path("out/evaluation.json")));
+    assert_eq!((&told["cases"], &told["groups"]), (&study["cases"], &study["groups"]));
+    for (table, methods) in [
+        ("heatmaps", ["HiResCAM", "random heatmap"]),
+        ("counterfactuals", ["Latent shift", "random direction"]),
+    ] {
+        let found = told[table].as_object().unwrap();
+        assert_eq!(found.len(), 2);
+        for (i, method) in methods.into_iter().enumerate() {
+            let means = found[method].as_object().unwrap();
+            assert!(!means.is_empty());
+            for (key, value) in means {
+                assert_eq!(*value, metric(&study[table], key)["means"][i]["value"], "{method}, {key}");
+            }
+        }
+    }
+    assert!(told["heatmaps"]["HiResCAM"]["randomisation_spearman"].is_f64(), "{told}");
+    // Nothing is left to be compared.
+    assert_eq!(last(&["--dry-run"])["seconds_randomisation"], 0.0);
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused_before_anything_runs() {
     for (section, words) in [
         (

@@ -95,10 +95,17 @@ fn a_study_of_heatmaps_passes_check() {
         "labels 4 positive, 4 negative, 0 without",
         "target bright (class 1 of 2)",
     ]);
-    // It is what it explains, too.
-    toy.shiftlens(&["run", "first.toml", "--limit", "2", "--out", "out"])
-        .expect(0)
-        .says(&["2 images explained"]);
+    // It is what it explains, too, and what is proposed in comments can be taken up.
+    let text = read(&toy, "first.toml");
+    let proposed = "# [evaluation]\n# images = 20\n# metrics = [";
+    assert!(text.contains(proposed), "{text}");
+    std::fs::write(toy.path("first.toml"), text.replace(proposed, &proposed.replace("# ", ""))).unwrap();
+    toy.shiftlens(&["run", "first.toml", "--limit", "2", "--out", "out"]).expect(0).says(&[
+        "2 images explained",
+        "evaluation of 2 images",
+        "random heatmap",
+        "Insertion AUC, blur",
+    ]);
 }
 
 #[test]

@@ -134,6 +134,7 @@ fn conclude(
                 "nothing_to_do": before,
                 "seconds": started.elapsed().as_secs_f64(),
                 "metrics": outcome.metrics.values,
+                "evaluation": outcome.evaluation.as_ref().map(run::evaluate::StudyEvaluation::means),
                 "report": report.map(|r| r.display().to_string()),
             }),
         ),
@@ -191,7 +192,7 @@ fn dry_on(study: &mut Study, options: &RunOptions, screen: &Screen) -> Done {
     let load = started.elapsed().as_secs_f64();
     let writer = Pictures { gif: study.report.gif, apng: study.report.apng };
     let e = run::estimate(study, &mut parts, &items, options, screen.monitor(), &writer)?;
-    let total = load + e.direction + e.explain + e.evaluation;
+    let total = load + e.direction + e.explain + e.evaluation + e.randomisation;
     match screen {
         Screen::Person(progress) => {
             progress.finish();
@@ -199,7 +200,10 @@ fn dry_on(study: &mut Study, options: &RunOptions, screen: &Screen) -> Done {
             println!("{left} of {all} images to explain, by a sample of {}:", e.sample);
             let mut parts = vec![("models", load), ("direction", e.direction), ("images", e.explain)];
             if study.evaluation.is_some() {
-                parts.push(("evaluation without random weights", e.evaluation));
+                parts.push(("evaluation", e.evaluation));
+            }
+            if e.randomisation > 0.0 {
+                parts.push(("random weights", e.randomisation));
             }
             let shown: Vec<String> =
                 parts.iter().map(|(what, s)| format!("{what} {}", duration(*s))).collect();
@@ -221,6 +225,7 @@ fn dry_on(study: &mut Study, options: &RunOptions, screen: &Screen) -> Done {
                 "seconds_direction": e.direction,
                 "seconds_images": e.explain,
                 "seconds_evaluation": e.evaluation,
+                "seconds_randomisation": e.randomisation,
                 "bytes_disk": e.bytes,
                 "bytes_memory": e.memory,
             }),

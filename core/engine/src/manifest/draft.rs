@@ -107,7 +107,9 @@ impl Draft {
         self.data(&mut t);
         self.predictor(&mut t);
         self.latent(&mut t);
-        self.explainers(&mut t);
+        let (plugin, library) = self.explainers(&mut t);
+        self.evaluation(&mut t);
+        t.line(&format!("[plugins]\n{plugin} = \"{library}\""));
         t.0
     }
 
@@ -248,8 +250,9 @@ impl Draft {
         t.line("[[explainer]]\nkind = \"latent-shift\"\nparams = { steps = 9, range = \"calibrated\" }\n");
     }
 
-    fn explainers(&self, t: &mut Text) {
-        let (plugin, library) = match &self.classifier.layer {
+    /// Answers the plugin's name and its library's.
+    fn explainers(&self, t: &mut Text) -> (&'static str, &'static str) {
+        match &self.classifier.layer {
             Ok(layer) => {
                 t.comment(&format!(
                     "Where the classifier looks. Left to itself the method takes the layer {}; `shiftlens layers` lists the \
@@ -267,8 +270,23 @@ impl Draft {
                 t.line("[[explainer]]\nkind = \"plugin:attribution\"\nparams = { method = \"occlusion\" }\n");
                 ("attribution", "shiftlens_attribution")
             }
-        };
-        t.line(&format!("[plugins]\n{plugin} = \"{library}\""));
+        }
+    }
+
+    /// In comments: it asks the classifier some hundred times more for every image.
+    fn evaluation(&self, t: &mut Text) {
+        t.comment(
+            "With these lines every explanation is measured as it is made, beside a random one as the floor, and methods are \
+             compared at the end. That takes some hundred questions to the classifier for each image and method, so a few images \
+             are a start. Without `metrics` all are measured that apply.",
+        );
+        let series = if self.latent.is_some() { ", \"flip_rate\", \"proximity_ssim\"" } else { "" };
+        t.line("# [evaluation]");
+        t.line("# images = 20");
+        t.line(&format!(
+            "# metrics = [\"insertion_auc\", \"deletion_auc\", \"road\", \"repeatability\", \"sparseness\"{series}]"
+        ));
+        t.line("");
     }
 }
 

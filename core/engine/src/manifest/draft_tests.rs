@@ -49,6 +49,9 @@ fn study(text: &str) -> Study {
     parsed.unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 
+/// How lines begin that are proposed in comments.
+const PROPOSALS: [&str; 5] = ["labels = ", "group = ", "[evaluation]", "images = ", "metrics = "];
+
 /// A draft, its study, and the same with every proposal in its comments taken up.
 fn both(draft: &Draft) -> (String, Study, Study) {
     let text = draft.text();
@@ -57,11 +60,7 @@ fn both(draft: &Draft) -> (String, Study, Study) {
     }
     let proposals: String = text
         .lines()
-        .map(|l| {
-            l.strip_prefix("# ")
-                .filter(|l| l.starts_with("labels = ") || l.starts_with("group = "))
-                .unwrap_or(l)
-        })
+        .map(|l| l.strip_prefix("# ").filter(|l| PROPOSALS.iter().any(|p| l.starts_with(p))).unwrap_or(l))
         .fold(String::new(), |all, l| all + l + "\n");
     assert_ne!(text, proposals);
     (text.clone(), study(&text), study(&proposals))
@@ -80,6 +79,9 @@ fn a_study_of_heatmaps() {
         (&["well".to_owned()][..], &["sick".to_owned()][..])
     );
     assert!(taken_up.data.group.is_some() && taken_up.remarks.is_empty());
+    assert!(written.evaluation.is_none());
+    let evaluation = taken_up.evaluation.unwrap();
+    assert_eq!((evaluation.images, evaluation.metrics.map(|m| m.len())), (Some(20), Some(5)));
     for words in [
         "how pixels were scaled",
         "does not end in a softmax",
@@ -100,7 +102,8 @@ fn everything_known_is_written_and_nothing_of_it_is_asked_again() {
     d.classifier.activation = Activation::Already;
     d.classifier.batch = Some(4);
     d.latent = Some(("g.safetensors".into(), "../e.ONNX".into()));
-    let (text, written, _) = both(&d);
+    let (text, written, taken_up) = both(&d);
+    assert_eq!(taken_up.evaluation.unwrap().metrics.map(|m| m.len()), Some(7));
     let labels = written.data.labels.as_ref().unwrap();
     assert_eq!(
         (&labels.positive[..], &labels.negative[..]),

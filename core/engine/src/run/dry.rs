@@ -31,6 +31,8 @@ pub struct Estimate {
     pub explain: f64,
     /// Seconds to measure the explanations, where the study does; maps of random weights are not among them.
     pub evaluation: f64,
+    /// Seconds to make and compare maps of f with random weights, where the study does; 0 where they are there already.
+    pub randomisation: f64,
     /// Bytes of their cases.
     pub bytes: f64,
     /// Most bytes of memory that the sample took, which do not grow with the number of images; `None` where the system does
@@ -61,6 +63,7 @@ pub fn estimate(
     let left = left_to_do(study, parts, options, &asked, &chosen);
     let (todo, wanted) = (left.len(), asked.len());
     let measured = left.iter().filter(|item| chosen.contains(&item.id)).count();
+    let compared = to_randomise(study, items, options, &asked, todo);
     if let Some(evaluation) = &mut study.evaluation {
         // The sample is measured whole.
         (evaluation.images, evaluation.randomisation) = (None, None);
@@ -101,12 +104,20 @@ pub fn estimate(
     let measuring = of("evaluate").unwrap_or(0.0);
     let explaining = of("explain").unwrap_or(f64::NAN) - measuring;
     let each = |total: f64, n: usize| total / outcome.done as f64 * n as f64;
+    let randomisation = match compared {
+        0 => 0.0,
+        n => {
+            let (folder, id) = (at("timed"), record.cases[0].as_str());
+            evaluate::seconds_to_randomise(study, parts, list, (&folder, id), n, monitor)?
+        }
+    };
     Ok(Estimate {
         images: (todo, wanted),
         sample: warm.len() + timed.len(),
         direction: fitted.seconds,
         explain: each(explaining, todo),
         evaluation: each(measuring, measured),
+        randomisation,
         bytes: each(size(&at("timed").join("cases"))? as f64, todo),
         memory: peak(),
     })
@@ -145,6 +156,13 @@ fn left_to_do<'i>(
         }
         None => asked.to_vec(),
     }
+}
+
+/// How many of the images asked for have still to be compared with their maps of random weights.
+fn to_randomise(study: &Study, items: &[Item], options: &RunOptions, asked: &[&Item], todo: usize) -> usize {
+    let there = todo == 0 && !options.force && options.out.join(evaluate::RANDOMISATION).is_file();
+    let chosen = study.evaluation.as_ref().filter(|_| !there).map(|e| evaluate::randomised(e, items));
+    chosen.map_or(0, |ids| asked.iter().filter(|item| ids.contains(&item.id)).count())
 }
 
 /// A direction for the sample.

@@ -2,7 +2,8 @@
 
 use super::{File, Finding};
 
-const TEXT: [&str; 12] = ["rs", "toml", "md", "h", "c", "py", "js", "css", "html", "sh", "json", "yml"];
+const TEXT: [&str; 13] =
+    ["rs", "toml", "md", "h", "c", "py", "js", "css", "html", "sh", "json", "yml", "yaml"];
 
 /// Program text is kept below this; nothing longer is read in one sitting.
 const LONGEST: usize = 600;

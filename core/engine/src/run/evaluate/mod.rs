@@ -24,8 +24,8 @@ mod sheet;
 mod summary;
 mod table;
 
-pub(super) use sanity::join;
 pub use sanity::{FILE as RANDOMISATION, RandomisationRecord, RandomisationRow};
+pub(super) use sanity::{join, seconds_to_randomise};
 pub use sets::SetDistance;
 pub use summary::{StudyEvaluation, Terms, Timing, summarise};
 
@@ -75,6 +75,14 @@ pub struct Judge<'a> {
 /// The cases that are measured, of the whole list of a study: evenly spread over it, as many as the manifest says.
 pub fn chosen(spec: &EvaluationSpec, items: &[Item]) -> BTreeSet<String> {
     chosen_of(items.iter().map(|i| &i.id), spec.images.unwrap_or(usize::MAX)).into_iter().collect()
+}
+
+/// Those of them whose maps are compared with maps of random weights, in the order of the list; none where the manifest asks
+/// for no such comparison.
+pub(super) fn randomised(spec: &EvaluationSpec, items: &[Item]) -> Vec<String> {
+    let chosen = chosen(spec, items);
+    let ids = items.iter().map(|i| &i.id).filter(|id| chosen.contains(*id));
+    spec.randomisation.map(|r| chosen_of(ids, r.images)).unwrap_or_default()
 }
 
 /// True if the folder holds this image's case, whole, and measured where it is to be: a case that another list of images
@@ -181,8 +189,7 @@ impl<'a> Judge<'a> {
             _ => None,
         };
         let (chosen, filter) = (chosen(spec, items), predictor_filter(&study.predictor));
-        let ids = items.iter().map(|i| &i.id).filter(|id| chosen.contains(*id));
-        let randomised = spec.randomisation.map(|r| chosen_of(ids, r.images)).unwrap_or_default();
+        let randomised = randomised(spec, items);
         Ok(Some(Self { study, spec, found, chosen, randomised, filter, codes }))
     }
 

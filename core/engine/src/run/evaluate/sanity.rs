@@ -2,7 +2,8 @@
 //! random weights, layer after layer.
 
 use super::{Judge, names, seen_by, title};
-use crate::manifest::{Kind, Randomisation, RandomisationMode};
+use crate::data::Item;
+use crate::manifest::{Kind, Randomisation, RandomisationMode, Study};
 use crate::registry::{Components, LATENT_SHIFT, Randomisable, Timed};
 use crate::run::case::read_array;
 use crate::run::evaluate::heatmap::affordable;
@@ -14,7 +15,9 @@ use shiftlens_api::{
 use shiftlens_evaluation::heatmap::{at_size, similarity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The file in the run's folder.
 pub const FILE: &str = "randomisation.json";
@@ -199,6 +202,52 @@ fn compare(
     }
     monitor.progress("randomising the predictor's weights", stages.len() as u64, stages.len() as u64);
     Ok(())
+}
+
+/// About how many seconds [`randomise`] takes for `images` images: from one of them, a case of the run in `folder`, and the
+/// predictor with half of its layers drawn anew.
+///
+/// # Errors
+/// As [`randomise`]; 0 where a model cannot be randomised, which the run remarks.
+pub fn seconds_to_randomise(
+    study: &Study,
+    parts: &mut Components,
+    items: &[Item],
+    (folder, id): (&Path, &str),
+    images: usize,
+    monitor: &dyn Monitor,
+) -> Result<f64> {
+    let Some(judge) = Judge::new(study, parts, None, items)? else { return Ok(0.0) };
+    let Ok(model) = Randomisable::open(&study.predictor) else { return Ok(0.0) };
+    let stages = model.layers().len();
+    if stages == 0 {
+        return Ok(0.0);
+    }
+    let folder = RunFolder::locked(folder)
+        .ok_or_else(|| Error::Invalid(format!("{}: the folder is in use", folder.display())))?;
+    let started = Instant::now();
+    let image = know(&judge, parts, &folder, id, &mut Vec::new(), monitor)?;
+    let knowing = started.elapsed().as_secs_f64();
+    let mut explain = |f: &mut dyn Predictor, which: usize| -> Result<f64> {
+        monitor.check()?;
+        let started = Instant::now();
+        match ask(&judge, parts, Some(f), which, &image.image, monitor) {
+            Err(e @ Error::Cancelled) => Err(e),
+            // A map that cannot be made is a remark of the run.
+            _ => Ok(started.elapsed().as_secs_f64()),
+        }
+    };
+    let started = Instant::now();
+    let mut f = model.predictor(stages / 2..stages, judge.spec.seed)?;
+    let mut making = started.elapsed().as_secs_f64();
+    let mut asking = 0.0;
+    for which in (0..image.maps.len()).filter(|w| !image.maps[*w].is_empty()) {
+        // A predictor prepares itself for what it is asked for the first time, in every stage anew.
+        let first = explain(f.as_mut(), which)?;
+        let again = explain(f.as_mut(), which)?;
+        (making, asking) = (making + (first - again).max(0.0), asking + again);
+    }
+    Ok(images as f64 * knowing + stages as f64 * (making + images as f64 * asking))
 }
 
 /// What explainer `which` answers for one image and the target, of f or of another, and how often it asked.

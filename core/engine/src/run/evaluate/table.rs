@@ -1,6 +1,7 @@
-//! The tables on the screen.
+//! The tables on the screen, and their means for programs.
 
 use super::StudyEvaluation;
+use serde_json::{Map, Value, json};
 use shiftlens_evaluation::Better;
 use shiftlens_evaluation::statistics::{Comparison, Difference, MetricComparison, Verdict};
 use std::fmt::{Display, Formatter, Result};
@@ -116,6 +117,28 @@ impl Display for StudyEvaluation {
     }
 }
 
+impl StudyEvaluation {
+    /// The means of the tables: for each kind of explanation (`null` where none was measured) the methods, and for each the
+    /// metrics by key (`null` where there is no value). All the rest stands in `evaluation.json`.
+    pub fn means(&self) -> Value {
+        let table = |c: &Comparison| -> Value {
+            let row = |i: usize| c.metrics.iter().map(move |m| (m.key.clone(), json!(m.means[i].value)));
+            let rows = c.explainers.iter().enumerate();
+            rows.map(|(i, name)| (name.clone(), row(i).collect::<Map<_, _>>().into()))
+                .collect::<Map<_, _>>()
+                .into()
+        };
+        json!({
+            "cases": self.cases,
+            "groups": self.groups,
+            "heatmaps": self.heatmaps.as_ref().map(table),
+            "counterfactuals": self.counterfactuals.as_ref().map(table),
+            "sets": self.sets,
+            "remarks": self.remarks,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,7 +171,7 @@ mod tests {
             column("b", Better::Lower, [&good, &good, &bad]),
         ];
         let c = Comparison::new(&names, &Clusters::alone(12), &columns, &Default::default()).unwrap();
-        let text = StudyEvaluation {
+        let evaluation = StudyEvaluation {
             schema: 1,
             cases: 12,
             groups: 12,
@@ -160,8 +183,8 @@ mod tests {
             randomisation: None,
             remarks: vec!["said".into()],
             timings: Default::default(),
-        }
-        .to_string();
+        };
+        let text = evaluation.to_string();
         // Two that tie are both best, and none is marked.
         let line =
             |key: &str| text.lines().find(|l| l.contains(&format!("Metric {key} ("))).unwrap().to_owned();
@@ -169,5 +192,9 @@ mod tests {
         assert!(text.contains("differences that are real (p <= 0.05 after Holm's correction): 4"), "{text}");
         assert!(text.contains("Metric a: good before bad by 0.5"), "{text}");
         assert!(text.contains("Metric b: bad before good by 0.5") && text.contains("note: said"), "{text}");
+        let means = evaluation.means();
+        let value = |method: &str, key: &str| means["heatmaps"][method][key].as_f64().unwrap();
+        assert!((value("good", "a") - 0.9).abs() < 0.01 && (value("bad", "b") - 0.4).abs() < 0.01, "{means}");
+        assert!(means["counterfactuals"].is_null() && means["cases"] == 12, "{means}");
     }
 }
