@@ -183,6 +183,47 @@ impl Page {
         self.call("Input.dispatchKeyEvent", up);
     }
 
+    /// Waits until a case of a report is shown.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[track_caller]
+    pub fn shows(&mut self, id: &str) {
+        self.until(&format!("document.body.dataset.case === {}", json!(id)));
+    }
+
+    /// Sets a control of a report's gallery and answers the ids that are left, in their order.
+    ///
+    /// # Panics
+    /// If there is no such control.
+    #[track_caller]
+    pub fn filtered(&mut self, control: &str, value: &str) -> Vec<String> {
+        let set = format!(
+            "(() => {{ const c = document.getElementById({control:?}); c.value = {value:?}; \
+             c.dispatchEvent(new Event('input', {{ bubbles: true }})); \
+             return Array.from(document.querySelectorAll('#gallery .name'), (n) => n.textContent); }})()"
+        );
+        let found = self.evaluate(&set);
+        let ids = found.as_array().into_iter().flatten().filter_map(Value::as_str);
+        ids.map(str::to_owned).collect()
+    }
+
+    /// # Panics
+    /// If the console says anything.
+    #[track_caller]
+    pub fn silent(&self) {
+        assert!(self.console().is_empty(), "the console says: {:#?}", self.console());
+    }
+
+    /// True if nothing of the page sticks out to the right.
+    ///
+    /// # Panics
+    /// If the browser fails.
+    #[track_caller]
+    pub fn fits(&mut self) -> bool {
+        self.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth") == true
+    }
+
     /// What scripts, the network and the policy of the page's content wrote to the console.
     pub fn console(&self) -> &[String] {
         &self.console

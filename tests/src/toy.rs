@@ -153,7 +153,7 @@ impl Toy {
                 ("images", &[1, SIDE as i64, SIDE as i64]),
                 ("codes", &[FACTORS as i64]),
             );
-        classifier(Graph::default(), "images", &self.path("classifier.onnx"));
+        classifier(Graph::default(), "images", FIRST, &self.path("classifier.onnx"));
     }
 
     /// Replaces the classifier by one that answers NaN for images with a white pixel, and for no other.
@@ -166,7 +166,29 @@ impl Toy {
             .node("Sqrt", &["below"], "root")
             .node("Mul", &["root", "zero"], "nothing")
             .node("Add", &["images", "nothing"], "same");
-        classifier(graph, "same", &self.path("classifier.onnx"));
+        classifier(graph, "same", FIRST, &self.path("classifier.onnx"));
+    }
+
+    /// Makes the study one of two predictors: `first`, which is the classifier, and `second`, whose logit is `6 (y_0 + y_1) / 2`, so
+    /// that the cosine of the true directions is the square root of 1/2. Four more images, two of which they disagree on.
+    ///
+    /// # Panics
+    /// If something cannot be written.
+    pub fn two_predictors(&self) {
+        classifier(Graph::default(), "images", [0.5, 0.5, 0.0, 0.0], &self.path("second.onnx"));
+        let output = "output = { classes = [\"dark\", \"bright\"], target = \"bright\" }";
+        self.edit("[predictor]", "[[predictor]]\nname = \"first\"");
+        self.edit(
+            "[generator]",
+            &format!("[[predictor]]\nname = \"second\"\nkind = \"onnx\"\npath = \"second.onnx\"\n{output}\n\n[generator]"),
+        );
+        for (i, greys) in [[150, 60, 90, 90], [100, 200, 90, 90], [200, 180, 90, 90], [60, 90, 90, 90]]
+            .into_iter()
+            .enumerate()
+        {
+            let class = if greys[0] > 127 { "high" } else { "low" };
+            self.picture(&format!("images/{class}/p{}_{}.png", 4 + i / 2, 8 + i), greys);
+        }
     }
 
     /// Replaces the classifier by one that answers NaN for every image.
@@ -175,7 +197,7 @@ impl Toy {
             .floats("minus", &[], &[-1.0])
             .node("Sub", &["minus", "images"], "negative")
             .node("Sqrt", &["negative"], "nan");
-        classifier(graph, "nan", &self.path("classifier.onnx"));
+        classifier(graph, "nan", FIRST, &self.path("classifier.onnx"));
     }
 }
 
@@ -185,12 +207,11 @@ impl Default for Toy {
     }
 }
 
-fn classifier(graph: Graph, x: &str, path: &Path) {
+/// A classifier whose logit is [`SLOPE`] times the mean of y over the quadrants, each with its weight.
+fn classifier(graph: Graph, x: &str, of: [f32; FACTORS], path: &Path) {
     let (mut kernel, bias) = ([0.0; 18], [0.0, 1.0]);
     (kernel[4], kernel[13]) = (1.0, -1.0);
-    let share = |sign: f32| {
-        (0..PIXELS).map(move |p| if quadrant(p) == 0 { sign * SLOPE / QUADRANT as f32 } else { 0.0 })
-    };
+    let share = |sign: f32| (0..PIXELS).map(move |p| sign * of[quadrant(p)] * SLOPE / QUADRANT as f32);
     let weights: Vec<f32> = share(1.0).chain(share(-1.0)).collect();
     graph
         .floats("kernel", &[2, 1, 3, 3], &kernel)
@@ -207,6 +228,9 @@ fn classifier(graph: Graph, x: &str, path: &Path) {
         .node("MatMul", &["flat", "weights"], "logit")
         .write(path, ("images", &[1, SIDE as i64, SIDE as i64]), ("logit", &[1]));
 }
+
+/// The quadrants that the classifier looks at.
+const FIRST: [f32; FACTORS] = [1.0, 0.0, 0.0, 0.0];
 
 const MANIFEST: &str = r#"schema = 1
 name = "toy"

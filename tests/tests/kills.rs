@@ -39,6 +39,12 @@ fn killed(folder: &Path, args: &[&str], span: Duration, random: &mut Random) -> 
     ended.is_none()
 }
 
+/// Cases that are there or in the making, of whichever predictor.
+fn in_the_making(out: &Path) -> usize {
+    let folders = [out.to_owned()].into_iter().chain(["first", "second"].map(|name| out.join(name)));
+    folders.map(|run| std::fs::read_dir(run.join("cases")).map_or(0, Iterator::count)).sum()
+}
+
 /// Kills runs into `out` until so many were hit, each time within `span`, and starts them again. Whatever comes to its end is
 /// compared with the undisturbed run in `whole`, and begun anew. Answers how many kills found some cases.
 fn kill(
@@ -53,7 +59,7 @@ fn kill(
     while hits < kills {
         if killed(folder, args, span, random) {
             hits += 1;
-            let cases = std::fs::read_dir(out.join("cases")).map_or(0, Iterator::count);
+            let cases = in_the_making(out);
             amid += u64::from(cases > 0);
             println!("kill {hits}: {cases} cases were there or in the making");
         } else {
@@ -94,6 +100,19 @@ fn kills_at_random_moments_lose_nothing() {
     killed(toy.folder(), &merge, Duration::from_millis(100), &mut random);
     undisturbed(toy.folder(), &merge);
     same_run(&toy.path("whole"), &toy.path("joined"));
+}
+
+#[test]
+fn kills_of_two_predictors_lose_nothing() {
+    let toy = Toy::new();
+    toy.two_predictors();
+    for i in 0..16u8 {
+        toy.picture(&format!("images/high/q{}_{i}.png", i / 2), [150 + 2 * i, 100 + i, 120, 90 + i]);
+    }
+    let args = |out: &'static str| ["run", "study.toml", "--out", out];
+    let span = undisturbed(toy.folder(), &args("whole"));
+    let places = (toy.path("whole"), toy.path("out"));
+    kill(toy.folder(), &args("out"), (&places.0, &places.1), 5, span, &mut Random(7));
 }
 
 /// A run of the knee example on other images, with a direction that is soon found: most kills are to hit the images.

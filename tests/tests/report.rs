@@ -16,19 +16,8 @@ fn run() -> Toy {
 /// Opens a case and waits until it is alive.
 fn open_case(report: &Path, id: &str, screen: Screen) -> Option<Page> {
     let mut page = Page::open(report, &format!("case/{id}"), screen)?;
-    shows(&mut page, id);
+    page.shows(id);
     Some(page)
-}
-
-/// Waits until a case is shown.
-#[track_caller]
-fn shows(page: &mut Page, id: &str) {
-    page.until(&format!("document.body.dataset.case === {}", json!(id)));
-}
-
-#[track_caller]
-fn silent(page: &Page) {
-    assert!(page.console().is_empty(), "the console says: {:#?}", page.console());
 }
 
 /// λ, f's score and the picture that the first series shows.
@@ -90,7 +79,7 @@ fn slider_keys_and_animation_show_the_steps_of_a_series() {
     page.press(" ");
     assert_eq!(page.evaluate("document.querySelector('.play').textContent"), "Play");
     assert_eq!(page.evaluate("document.querySelectorAll('.controls a[href$=\"series-0.gif\"]').length"), 1);
-    silent(&page);
+    page.silent();
 }
 
 #[test]
@@ -100,11 +89,11 @@ fn keys_go_from_case_to_case_and_back_to_the_gallery() {
     let Some(mut page) = Page::open(&toy.path("out/report.html"), "", Screen::DESK) else { return };
     assert_eq!(page.evaluate("document.querySelectorAll('#gallery li').length"), 8);
     page.evaluate("document.querySelector('#gallery a').click()");
-    shows(&mut page, &ids[0]);
+    page.shows(&ids[0]);
     assert_eq!(page.evaluate("document.activeElement.textContent"), ids[0].as_str());
     for (key, id) in [("n", 1), ("n", 2), ("p", 1), ("p", 0), ("p", 0)] {
         page.press(key);
-        shows(&mut page, &ids[id]);
+        page.shows(&ids[id]);
     }
     assert_eq!(page.evaluate("document.getElementById('case-place').textContent"), "1 of 8");
     // Overlays go and come back; the list of keys opens and closes.
@@ -118,24 +107,13 @@ fn keys_go_from_case_to_case_and_back_to_the_gallery() {
     page.press("n");
     page.press("Escape");
     page.until("!document.getElementById('help').open");
-    shows(&mut page, &ids[0]);
+    page.shows(&ids[0]);
     page.press("Escape");
     page.until("!document.getElementById('overview').hidden && document.getElementById('case').hidden");
     assert_eq!(page.evaluate("document.querySelectorAll('article.case').length"), 0);
     page.press("/");
     assert_eq!(page.evaluate("document.activeElement.id"), "search");
-    silent(&page);
-}
-
-/// Sets a control of the gallery and answers the ids that are left, in their order.
-fn filtered(page: &mut Page, control: &str, value: &str) -> Vec<String> {
-    let set = format!(
-        "(() => {{ const c = document.getElementById({control:?}); c.value = {value:?}; \
-         c.dispatchEvent(new Event('input', {{ bubbles: true }})); \
-         return Array.from(document.querySelectorAll('#gallery .name'), (n) => n.textContent); }})()"
-    );
-    let found = page.evaluate(&set);
-    found.as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+    page.silent();
 }
 
 #[test]
@@ -148,42 +126,42 @@ fn filters_and_sorting_follow_the_records() {
     };
     let high = ids(&|c| c.label == Some(true));
     assert!(!high.is_empty() && high.len() < 8);
-    assert_eq!(filtered(&mut page, "by-label", "1"), high);
+    assert_eq!(page.filtered("by-label", "1"), high);
     // Filters hold together.
-    assert_eq!(filtered(&mut page, "by-prediction", "0"), ids(&|c| c.label == Some(true) && c.score < 0.5));
-    assert_eq!(filtered(&mut page, "by-label", ""), ids(&|c| c.score < 0.5));
+    assert_eq!(page.filtered("by-prediction", "0"), ids(&|c| c.label == Some(true) && c.score < 0.5));
+    assert_eq!(page.filtered("by-label", ""), ids(&|c| c.score < 0.5));
     let wrong = ids(&|c| c.label.is_some_and(|l| l != (c.score >= 0.5)));
-    assert_eq!(filtered(&mut page, "by-prediction", "wrong"), wrong);
-    filtered(&mut page, "by-prediction", "");
+    assert_eq!(page.filtered("by-prediction", "wrong"), wrong);
+    page.filtered("by-prediction", "");
     let flips = |c: &shiftlens_api::record::CaseRecord| match &c.explanations[0] {
         shiftlens_api::record::ExplanationRecord::Shift { flip, .. } => *flip,
         other => panic!("{other:?}"),
     };
-    assert_eq!(filtered(&mut page, "by-flip", "1"), ids(&|c| flips(c).is_some()));
-    filtered(&mut page, "by-flip", "");
+    assert_eq!(page.filtered("by-flip", "1"), ids(&|c| flips(c).is_some()));
+    page.filtered("by-flip", "");
     // A search looks at ids, files and groups, for every word.
     let of_group = ids(&|c| c.group.as_deref() == Some("p2"));
     assert_eq!(of_group.len(), 2);
-    assert_eq!(filtered(&mut page, "search", "HIGH p2"), of_group);
-    assert!(filtered(&mut page, "search", "no such case").is_empty());
+    assert_eq!(page.filtered("search", "HIGH p2"), of_group);
+    assert!(page.filtered("search", "no such case").is_empty());
     assert_eq!(
         page.evaluate("document.getElementById('status').textContent"),
         "No case is left: fewer filters?"
     );
-    filtered(&mut page, "search", "");
+    page.filtered("search", "");
     let mut by_score = records.clone();
     by_score.sort_by(|a, b| a.score.total_cmp(&b.score));
     let mut order: Vec<String> = by_score.into_iter().map(|c| c.id).collect();
-    assert_eq!(filtered(&mut page, "sort", "score"), order);
+    assert_eq!(page.filtered("sort", "score"), order);
     page.evaluate("document.getElementById('descending').click()");
     order.reverse();
-    assert_eq!(filtered(&mut page, "sort", "score"), order);
+    assert_eq!(page.filtered("sort", "score"), order);
     // A case that is opened from here is followed by the next one in this order.
     page.evaluate("document.querySelector('#gallery a').click()");
-    shows(&mut page, &order[0]);
+    page.shows(&order[0]);
     page.press("n");
-    shows(&mut page, &order[1]);
-    silent(&page);
+    page.shows(&order[1]);
+    page.silent();
 }
 
 /// The page with its gallery's rows repeated until there are `n`, under other ids.
@@ -219,16 +197,16 @@ fn a_gallery_of_thousands_shows_one_page_at_a_time() {
     assert_eq!(page.evaluate(state)[1], "copy-0120");
     page.press("p");
     assert_eq!(page.evaluate(state)[3], "Page 2 of 84");
-    assert_eq!(filtered(&mut page, "search", "copy-4321"), ["copy-4321"]);
+    assert_eq!(page.filtered("search", "copy-4321"), ["copy-4321"]);
     assert_eq!(page.evaluate("document.getElementById('pages').hidden"), true);
-    filtered(&mut page, "search", "");
+    page.filtered("search", "");
     // The last page holds what is left. Pictures come when they are in sight, the others of the page after them.
     let last = "(() => { for (let i = 0; i < 90; i++) document.getElementById('page-next').click(); \
                 return Array.from(document.querySelectorAll('#gallery img')).every((i) => i.loading === 'lazy'); })()";
     assert_eq!(page.evaluate(last), true);
     assert_eq!(page.evaluate(state)[0], 20);
     page.until("Array.from(document.querySelectorAll('#gallery img')).every((i) => i.complete && i.naturalWidth > 0)");
-    silent(&page);
+    page.silent();
 }
 
 #[test]
@@ -310,7 +288,7 @@ fn many_maps_share_a_slider_a_pointer_a_scale_and_buttons_for_their_classes() {
         let Some(top) = top.as_f64() else { continue };
         assert!(printed.iter().all(|p| (p - top).abs() <= 0.006 * top), "{found:#}");
     }
-    silent(&page);
+    page.silent();
 }
 
 #[test]
@@ -327,15 +305,12 @@ fn one_file_carries_everything_inside_itself() {
     page.until("document.querySelectorAll('#gallery img').length === 8");
     page.until("Array.from(document.querySelectorAll('#gallery img')).every((i) => i.naturalWidth > 0)");
     page.evaluate("document.querySelector('#gallery a').click()");
-    shows(&mut page, &ids[0]);
+    page.shows(&ids[0]);
     page.until(
         "Array.from(document.querySelectorAll('#case img')).every((i) => i.complete && i.naturalWidth > 0)",
     );
-    silent(&page);
+    page.silent();
 }
-
-/// True if nothing sticks out to the right.
-const FITS: &str = "document.documentElement.scrollWidth <= document.documentElement.clientWidth";
 
 #[test]
 fn pages_fit_a_phone_the_dark_and_paper() {
@@ -344,14 +319,14 @@ fn pages_fit_a_phone_the_dark_and_paper() {
     let report = toy.path("out/report.html");
     let Some(mut page) = Page::open(&report, "", Screen::PHONE) else { return };
     assert_eq!(page.evaluate("window.innerWidth"), 390);
-    assert_eq!(page.evaluate(FITS), true, "the overview on a phone");
+    assert!(page.fits(), "the overview on a phone");
     let background = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]";
     let text = "getComputedStyle(document.body).color.match(/\\d+/g).map(Number)[0]";
     let light = (page.evaluate(background).as_u64().unwrap(), page.evaluate(text).as_u64().unwrap());
     assert!(light.0 > 220 && light.1 < 60, "{light:?}");
     page.evaluate(&format!("location.hash = '#case/{}'", ids[0]));
-    shows(&mut page, &ids[0]);
-    assert_eq!(page.evaluate(FITS), true, "a case on a phone");
+    page.shows(&ids[0]);
+    assert!(page.fits(), "a case on a phone");
     page.show(Screen { dark: true, ..Screen::DESK });
     let dark = (page.evaluate(background).as_u64().unwrap(), page.evaluate(text).as_u64().unwrap());
     assert!(dark.0 < 50 && dark.1 > 200, "{dark:?}");
@@ -366,8 +341,8 @@ fn pages_fit_a_phone_the_dark_and_paper() {
     page.show(Screen { dark: true, print: true, width: 794, ..Screen::DESK });
     assert_eq!(page.evaluate(background), 255);
     let controls = "Array.from(document.querySelectorAll('nav, .filters, .controls')).every((n) => getComputedStyle(n).display === 'none')";
-    assert_eq!((page.evaluate(controls), page.evaluate(FITS)), (true.into(), true.into()));
-    silent(&page);
+    assert!(page.evaluate(controls) == true && page.fits());
+    page.silent();
 }
 
 #[test]
@@ -380,7 +355,7 @@ fn a_missing_view_is_named() {
     let said = said.as_str().unwrap();
     assert!(said.contains(&format!("report/{}.js: it is missing", ids[1])), "{said}");
     page.press("p");
-    shows(&mut page, &ids[0]);
+    page.shows(&ids[0]);
     assert_eq!(page.evaluate("document.querySelectorAll('article.case').length"), 1);
 }
 

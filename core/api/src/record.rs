@@ -14,7 +14,14 @@
 //!   shard.json               only in a part of a run: which part, and the places of its images in the list
 //!   done.json                set when everything is written, removed before anything is written again
 //! ```
-//! Paths inside a record are relative to the file that holds the record.
+//! Paths inside a record are relative to the file that holds the record. Several predictors have such a folder each, and
+//! [`PredictorsRecord`] beside them.
+
+mod several;
+
+pub use several::{
+    COMPARISON_FILE, ComparisonRecord, PREDICTORS_FILE, PairFigure, PairRecord, PredictorsRecord,
+};
 
 use crate::{Calibration, Explanation, Images, Result, Target, Tensor};
 use serde::{Deserialize, Serialize};

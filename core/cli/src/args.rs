@@ -21,7 +21,7 @@ pub enum Command {
     Run(Run),
     /// Explain the given images with a study's models
     Explain(Explain),
-    /// Join the parts of a run (`run --shard`) into one
+    /// Join the parts of a run (`run --shard`) into one; of several predictors each
     Merge(Merge),
     /// Check a manifest and everything it names, and print what was inferred; nothing is run
     Check(Check),
@@ -77,6 +77,9 @@ pub struct Study {
     /// Override a value of the manifest, as in --set direction.samples=500 (may be given many times)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Of several predictors (`[[predictor]]`), this one only
+    #[arg(long, value_name = "NAME")]
+    pub predictor: Option<String>,
 }
 
 /// Where results go.

@@ -14,8 +14,11 @@ pub enum Failure {
     Usage(String),
     /// Work failed: exit code 1.
     Work(Error),
-    /// Work failed, and it was said already: exit code 1.
-    Said,
+    /// It was said already; with nothing that could be used at all exit code 2, else 1.
+    Said {
+        /// Nothing could be run.
+        unusable: bool,
+    },
 }
 
 impl From<ManifestError> for Failure {
@@ -33,10 +36,12 @@ impl From<Error> for Failure {
 impl Failure {
     /// 2 where nothing could be run, else 1.
     pub fn code(&self) -> ExitCode {
-        match self {
-            Self::Manifest(_) | Self::Usage(_) => ExitCode::from(2),
-            Self::Work(_) | Self::Said => ExitCode::from(1),
-        }
+        ExitCode::from(if self.unusable() { 2 } else { 1 })
+    }
+
+    /// True where nothing could be run.
+    pub fn unusable(&self) -> bool {
+        matches!(self, Self::Manifest(_) | Self::Usage(_) | Self::Said { unusable: true })
     }
 
     /// The failure in words.
@@ -45,7 +50,7 @@ impl Failure {
             Self::Manifest(e) => e.to_string(),
             Self::Usage(message) => message.clone(),
             Self::Work(e) => e.to_string(),
-            Self::Said => "as said on stderr".into(),
+            Self::Said { .. } => "as said before".into(),
         }
     }
 
@@ -61,7 +66,7 @@ impl Failure {
             }
             Self::Usage(message) => eprintln!("error: {message}"),
             Self::Work(e) => eprintln!("error: {e}"),
-            Self::Said => {}
+            Self::Said { .. } => {}
         }
     }
 }

@@ -42,7 +42,7 @@ pub fn plugins(paths: &[PathBuf]) -> Done {
     if listed && shown == 0 {
         println!("no plugin beside the program or in {SEARCH_PATH}; name a library: shiftlens plugins PATH");
     }
-    if failed { Err(Failure::Said) } else { Ok(()) }
+    if failed { Err(Failure::Said { unusable: false }) } else { Ok(()) }
 }
 
 /// Shared libraries beside the program and in the folders of [`SEARCH_PATH`].

@@ -4,7 +4,7 @@ use crate::Done;
 use crate::args;
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::study::{default_out, open};
+use crate::study::{default_out, open_one};
 use clap::Args;
 use shiftlens_api::Error;
 use shiftlens_engine::Study;
@@ -84,7 +84,7 @@ fn plan(a: &Measure, study: &Study) -> Result<Plan, Failure> {
 
 /// Measures, prints and writes.
 pub fn measure(a: &Measure) -> Done {
-    let mut study = open(&a.study)?;
+    let mut study = open_one(&a.study, "measure")?;
     if let Some(images) = &a.images {
         study.set_images(images);
     }

@@ -46,6 +46,12 @@ impl Progress {
         }
     }
 
+    /// Another run begins: failures are counted anew.
+    pub fn begin_anew(&self) {
+        self.finish();
+        self.lock().failed = 0;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,7 +3,7 @@
 use crate::evaluation::{Evaluation, Measures};
 use crate::maps::{MapsView, maps};
 use crate::number::{duration, fixed, lambda, score, significant};
-use crate::sources::{Picture, Sources, address};
+use crate::sources::{Picture, Sources};
 use crate::writer::DIFFERENCE_SCALE;
 use minijinja::Value;
 use serde::Serialize;
@@ -40,16 +40,16 @@ pub(crate) struct CaseView {
     reasons: Vec<String>,
     /// What a second try changed.
     retry: Option<String>,
-    original: Option<Picture>,
-    shifts: Vec<ShiftView>,
-    maps: MapsView,
+    pub(crate) original: Option<Picture>,
+    pub(crate) shifts: Vec<ShiftView>,
+    pub(crate) maps: MapsView,
     measures: Option<Measures>,
     /// What could not be measured.
     remarks: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct ShiftView {
+pub(crate) struct ShiftView {
     anchor: String,
     title: String,
     explainer: String,
@@ -90,6 +90,8 @@ struct LevelView {
 struct StepView {
     picture: Option<Picture>,
     lambda: String,
+    /// λ as a number.
+    at: f32,
     score: String,
     /// Share of the score's bar, in percent.
     percent: f32,
@@ -240,6 +242,7 @@ fn shift(
         .map(|i| StepView {
             picture: pictures.get(i).and_then(|name| sources.picture(&record.id, name)),
             lambda: lambda(lambdas[i]),
+            at: lambdas[i],
             score: score(scores[i]),
             percent: (scores[i].clamp(0.0, 1.0) * 1000.0).round() / 10.0,
             positive: scores[i] >= DECISION,
@@ -275,10 +278,10 @@ fn shift(
     let animation = animation.as_ref().map(|name| ("GIF", name));
     let lossless = record.pictures.get(&format!("series-{e}-apng")).map(|name| ("APNG", name));
     let file = |(format, name): (&'static str, &String)| {
-        (format, Value::from_safe_string(address(&record.id, name)))
+        (format, Value::from_safe_string(sources.address(&record.id, name)))
     };
     Some(ShiftView {
-        anchor: format!("series-{e}"),
+        anchor: format!("{}series-{e}", sources.anchors),
         title: title.clone(),
         explainer: explainer.clone(),
         summary,

@@ -2,7 +2,7 @@
 
 use crate::case::label;
 use crate::number::{lambda, score};
-use crate::sources::address;
+use crate::sources::Sources;
 use serde::{Serialize, Serializer};
 use shiftlens_api::Result;
 use shiftlens_api::record::{CaseRecord, ExplanationRecord, RunRecord};
@@ -16,6 +16,8 @@ pub(crate) struct Index {
     metadata: Vec<String>,
     /// The thumbnails are pictures of the cases' templates: the page stands alone.
     embedded: bool,
+    /// Names of the predictors that stand side by side; empty on the page of a single run.
+    predictors: Vec<String>,
     rows: Vec<Row>,
 }
 
@@ -26,39 +28,70 @@ pub(crate) struct Row {
     group: Option<String>,
     /// Address of the thumbnail; empty where there is none, and in a page that stands alone.
     thumbnail: String,
-    score: f32,
     label: Option<bool>,
     synthetic: bool,
+    /// In the order of the index' columns.
+    metadata: Vec<Option<String>>,
+    /// What each predictor says; `None` where it did not explain the image.
+    sides: Vec<Option<Side>>,
+}
+
+/// What one predictor says of a case.
+struct Side {
+    score: f32,
     flagged: bool,
     /// f(G(E(x))) and λ at the flip of the first series.
     series: Option<(f32, Option<f32>)>,
-    /// In the order of the index' columns.
-    metadata: Vec<Option<String>>,
 }
 
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
-        let flags = u8::from(self.synthetic) | u8::from(self.flagged) << 1;
-        let (reconstruction, flip) = self.series.map_or((None, None), |(r, flip)| (Some(r), flip));
         (
             (&self.id, &self.path, &self.group, &self.thumbnail),
-            (self.score, score(self.score), self.label.map(u8::from), flags),
-            (reconstruction, reconstruction.map(score), flip, flip.map(lambda), self.series.is_some()),
+            (self.label.map(u8::from), self.synthetic),
             &self.metadata,
+            &self.sides,
         )
             .serialize(to)
     }
 }
 
+impl Serialize for Side {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        let (reconstruction, flip) = self.series.map_or((None, None), |(r, flip)| (Some(r), flip));
+        let flip_text = flip.map(lambda);
+        (self.score, score(self.score), self.flagged, reconstruction, flip, flip_text, self.series.is_some())
+            .serialize(to)
+    }
+}
+
+impl Side {
+    fn of(case: &CaseRecord) -> Self {
+        let series = case.explanations.iter().find_map(|e| match e {
+            ExplanationRecord::Shift { scores, origin, flip, .. } => Some((scores[*origin], *flip)),
+            ExplanationRecord::Heatmap { .. } => None,
+        });
+        Self { score: case.score, flagged: case.trust.as_ref().is_some_and(|t| t.flagged()), series }
+    }
+}
+
 impl Index {
-    /// An index without rows.
-    pub(crate) fn new(run: &RunRecord, embedded: bool) -> Self {
+    /// An index without rows; what predictions are called is what `run` calls them.
+    pub(crate) fn new(run: &RunRecord, predictors: Vec<String>, embedded: bool) -> Self {
         let name = |is| label(is, &run.classes, &run.target);
-        Self { names: [name(false), name(true)], metadata: Vec::new(), embedded, rows: Vec::new() }
+        Self {
+            names: [name(false), name(true)],
+            metadata: Vec::new(),
+            embedded,
+            predictors,
+            rows: Vec::new(),
+        }
     }
 
-    /// Adds a case.
-    pub(crate) fn push(&mut self, case: &CaseRecord) {
+    /// Adds a case with what each predictor says of it, one at least; what they cannot differ in is taken from the first that
+    /// is there.
+    pub(crate) fn push(&mut self, sides: &[(&Sources, Option<&CaseRecord>)]) {
+        let Some((sources, case)) = sides.iter().find_map(|(s, case)| Some((s, (*case)?))) else { return };
         let mut metadata = vec![None; self.metadata.len()];
         for (name, value) in &case.metadata {
             let column = self.metadata.iter().position(|n| n == name).unwrap_or_else(|| {
@@ -68,23 +101,17 @@ impl Index {
             });
             metadata[column] = Some(value.clone());
         }
-        let series = case.explanations.iter().find_map(|e| match e {
-            ExplanationRecord::Shift { scores, origin, flip, .. } => Some((scores[*origin], *flip)),
-            ExplanationRecord::Heatmap { .. } => None,
-        });
         let thumbnail = case.pictures.get("thumbnail").or_else(|| case.pictures.get("original"));
         let thumbnail = thumbnail.filter(|_| !self.embedded);
         self.rows.push(Row {
             id: case.id.clone(),
             path: case.path.clone(),
             group: case.group.clone(),
-            thumbnail: thumbnail.map(|name| address(&case.id, name)).unwrap_or_default(),
-            score: case.score,
+            thumbnail: thumbnail.map(|name| sources.address(&case.id, name)).unwrap_or_default(),
             label: case.label,
             synthetic: case.synthetic,
-            flagged: case.trust.as_ref().is_some_and(|t| t.flagged()),
-            series,
             metadata,
+            sides: sides.iter().map(|(_, case)| case.map(Side::of)).collect(),
         });
     }
 
@@ -110,10 +137,13 @@ impl Row {
         self.label.is_some()
     }
     pub(crate) fn has_series(&self) -> bool {
-        self.series.is_some()
+        self.sides.iter().flatten().any(|s| s.series.is_some())
     }
     pub(crate) fn is_flagged(&self) -> bool {
-        self.flagged
+        self.sides.iter().flatten().any(|s| s.flagged)
+    }
+    pub(crate) fn is_missing_one(&self) -> bool {
+        self.sides.iter().any(Option::is_none)
     }
     pub(crate) fn is_synthetic(&self) -> bool {
         self.synthetic

@@ -24,6 +24,9 @@
 //! | `evaluation.csv`, `evaluation.parquet` | a row per case, method and metric, where the study evaluates |
 //! | `contact-sheet.png` | cases as rows, the series as columns, f under every picture |
 //!
+//! [`write_comparison`] does the same above the folders of several predictors' runs: `report.html` and `report/` with what all of
+//! them say of each image, and `comparison.csv` and `.parquet`, a row for each image.
+//!
 //! [`write_training`] does the same for the folder of a training, finished or not: curves, sample sheets, settings.
 
 mod animation;
@@ -31,6 +34,7 @@ mod base64;
 mod case;
 mod charts;
 mod colour;
+mod compared;
 mod evaluation;
 mod figures;
 mod folder;
@@ -42,6 +46,7 @@ mod number;
 mod overview;
 mod page;
 mod plot;
+mod scatter;
 mod sheet;
 mod sources;
 mod summary;
@@ -51,6 +56,7 @@ mod view;
 mod writer;
 
 pub use colour::{Rgb, diverging, sequential};
+pub use compared::write_comparison;
 pub use formats::write_outputs;
 pub use page::write_report;
 pub use sources::{EMBED_LIMIT_BYTES, EMBED_LIMIT_CASES};

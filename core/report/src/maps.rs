@@ -6,6 +6,7 @@ use crate::sources::{Picture, Sources};
 use serde::Serialize;
 use shiftlens_api::Target;
 use shiftlens_api::record::{CaseRecord, ExplanationRecord};
+use std::collections::BTreeMap;
 
 /// Up to this many maps stand beside the image, each in full; more are laid out side by side.
 const FEW: usize = 1;
@@ -18,6 +19,13 @@ pub(crate) struct MapsView {
     count: usize,
     /// By class, in the order in which the record names them.
     groups: Vec<GroupView>,
+}
+
+impl MapsView {
+    /// The maps, of which none stay.
+    pub(crate) fn take(&mut self) -> Self {
+        Self { few: true, count: std::mem::take(&mut self.count), groups: std::mem::take(&mut self.groups) }
+    }
 }
 
 /// The maps about one class.
@@ -93,4 +101,29 @@ pub(crate) fn maps(record: &CaseRecord, target: &Target, sources: &mut Sources) 
         }
     }
     MapsView { few: count <= FEW, count, groups: groups.into_iter().map(|(_, g)| g).collect() }
+}
+
+/// The maps of several predictors (name, maps), those of one explainer and class in one group. The explainers are one list
+/// for all predictors, so that the n-th of a kind is the same one.
+pub(crate) fn beside(sides: Vec<(&str, MapsView)>) -> MapsView {
+    let mut groups: Vec<((String, String, usize), GroupView)> = Vec::new();
+    let mut count = 0;
+    for (name, maps) in sides {
+        let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
+        for group in maps.groups {
+            for mut map in group.maps {
+                count += 1;
+                let nth = seen.entry((map.explainer.clone(), group.class.clone())).or_default();
+                let key = (map.explainer.clone(), group.class.clone(), *nth);
+                *nth += 1;
+                let heading = format!("{}, {}", map.title, group.class);
+                map.title = format!("{} of {name}", map.title);
+                match groups.iter_mut().find(|(k, _)| *k == key) {
+                    Some((_, beside)) => beside.maps.push(map),
+                    None => groups.push((key, GroupView { class: heading, score: None, maps: vec![map] })),
+                }
+            }
+        }
+    }
+    MapsView { few: false, count, groups: groups.into_iter().map(|(_, g)| g).collect() }
 }

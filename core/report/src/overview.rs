@@ -18,13 +18,13 @@ const REACHED: f64 = 0.5;
 /// A plot on the page.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
-    title: String,
-    help: String,
+    pub title: String,
+    pub help: String,
     /// What the plot says, for readers who do not see it.
-    alt: String,
-    svg: Value,
+    pub alt: String,
+    pub svg: Value,
     /// Name and index of the colour of each curve.
-    curves: Vec<(String, usize)>,
+    pub curves: Vec<(String, usize)>,
 }
 
 /// Numbers of all cases.

@@ -10,16 +10,38 @@ use crate::view::{self, Gathered};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value};
+use serde::Serialize;
 use shiftlens_api::record::ExplanationRecord;
 use shiftlens_api::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const TEMPLATES: [(&str, &str); 4] = [
-    ("report.html", include_str!("templates/report.html")),
-    ("evaluation.html", include_str!("templates/evaluation.html")),
-    ("case.html", include_str!("templates/case.html")),
-    ("map.html", include_str!("templates/map.html")),
+/// A template by its name.
+macro_rules! template {
+    ($name:literal) => {
+        ($name, include_str!(concat!("templates/", $name)))
+    };
+}
+
+/// The page of a run and that of several are made of the same parts, as are the views of their cases.
+const TEMPLATES: [(&str, &str); 17] = [
+    template!("page.html"),
+    template!("report.html"),
+    template!("compared.html"),
+    template!("evaluation.html"),
+    template!("cell.html"),
+    template!("plots.html"),
+    template!("gallery.html"),
+    template!("case.html"),
+    template!("compared-case.html"),
+    template!("meta.html"),
+    template!("verdict.html"),
+    template!("trust.html"),
+    template!("image.html"),
+    template!("shift.html"),
+    template!("strip.html"),
+    template!("maps.html"),
+    template!("map.html"),
 ];
 pub(crate) const CSS: &str = include_str!("templates/report.css");
 /// The first needs nothing of the second.
@@ -27,6 +49,68 @@ const JS: [&str; 2] = [include_str!("templates/case.js"), include_str!("template
 
 /// Where the cases' files lie, beside the page.
 const CASES: &str = "report";
+/// Name of the page.
+const PAGE: &str = "report.html";
+
+/// A page in the making: the views of its cases are written as they come.
+pub(crate) struct Page<'a> {
+    templates: Environment<'a>,
+    root: PathBuf,
+    /// Views stand inside the page.
+    embed: bool,
+    files: BTreeSet<String>,
+    embedded: Vec<(String, String)>,
+}
+
+impl Page<'_> {
+    pub(crate) fn new(root: &Path, embed: bool) -> Result<Self> {
+        let templates = environment(&TEMPLATES).map_err(failed)?;
+        let below = root.join(CASES);
+        if !embed {
+            std::fs::create_dir_all(&below).map_err(|e| Error::io(&below, e))?;
+        }
+        let (files, embedded) = (BTreeSet::new(), Vec::new());
+        Ok(Self { templates, root: root.to_owned(), embed, files, embedded })
+    }
+
+    /// Makes the view of a case.
+    pub(crate) fn case(&mut self, id: &str, template: &str, context: Value) -> Result<()> {
+        let html = self.templates.get_template(template).and_then(|t| t.render(context)).map_err(failed)?;
+        if self.embed {
+            self.embedded.push((id.to_owned(), html));
+            return Ok(());
+        }
+        let name = format!("{id}.js");
+        replace(&self.root.join(CASES).join(&name), script(id, &html)?.as_bytes())?;
+        self.files.insert(name);
+        Ok(())
+    }
+
+    /// The views that stand inside the page: id and markup.
+    pub(crate) fn embedded(&mut self) -> Vec<(String, Value)> {
+        let all = std::mem::take(&mut self.embedded);
+        all.into_iter().map(|(id, html)| (id, Value::from_safe_string(html))).collect()
+    }
+
+    /// Writes the page itself, and removes views of cases that are no more.
+    pub(crate) fn finish(self, template: &str, view: &impl Serialize) -> Result<PathBuf> {
+        sweep(&self.root.join(CASES), &self.files)?;
+        let html = self.templates.get_template(template).and_then(|t| {
+            t.render(minijinja::context! {
+                page => Serde(view),
+                css => Value::from_safe_string(CSS.into()),
+                js => Value::from_safe_string(JS.concat()),
+            })
+        });
+        let path = self.root.join(PAGE);
+        replace(&path, html.map_err(failed)?.as_bytes())?;
+        Ok(path)
+    }
+}
+
+fn failed(e: minijinja::Error) -> Error {
+    Error::component(PAGE, format!("{e:#}"))
+}
 
 /// Writes `report.html` into a run's folder and returns its path.
 ///
@@ -41,56 +125,28 @@ pub fn write_report(run_dir: &Path) -> Result<PathBuf> {
     let folder = RunFolder::read(run_dir)?;
     let single = Formats::of(&folder.run)?.single_file;
     let mut sources = Sources::new(&folder, single);
-    let failed = |e: minijinja::Error| Error::component("report.html", format!("{e:#}"));
-    let templates = environment(&TEMPLATES).map_err(failed)?;
-    let below = run_dir.join(CASES);
-    if !sources.embed {
-        std::fs::create_dir_all(&below).map_err(|e| Error::io(&below, e))?;
-    }
-
+    let mut page = Page::new(run_dir, sources.embed)?;
     let mut gathered = Gathered {
-        index: Index::new(&folder.run, sources.embed),
+        index: Index::new(&folder.run, Vec::new(), sources.embed),
         overview: Overview::default(),
         has_heatmap: false,
         alone: sources.embed,
         embedded: Vec::new(),
         remarks: Vec::new(),
     };
-    let mut files = BTreeSet::new();
     for record in folder.cases() {
         let Some(record) = note(record, &mut gathered.remarks) else { continue };
-        gathered.index.push(&record);
+        gathered.index.push(&[(&sources, Some(&record))]);
         gathered.overview.push(&record);
         gathered.has_heatmap |=
             record.explanations.iter().any(|e| matches!(e, ExplanationRecord::Heatmap { .. }));
         let view = case::case(&record, &folder.run, folder.evaluation.as_ref(), &mut sources);
-        let template = templates.get_template("case.html").map_err(failed)?;
         let target = &folder.run.target.name;
-        let html = template.render(minijinja::context! { case => Serde(&view), target }).map_err(failed)?;
-        if sources.embed {
-            gathered.embedded.push((record.id, html));
-        } else {
-            let name = format!("{}.js", record.id);
-            replace(&below.join(&name), script(&record.id, &html)?.as_bytes())?;
-            files.insert(name);
-        }
+        page.case(&record.id, "case.html", minijinja::context! { case => Serde(&view), target })?;
     }
-    sweep(&below, &files)?;
     gathered.remarks.append(&mut sources.remarks);
-    let view = view::page(&folder, gathered)?;
-    let html = templates
-        .get_template("report.html")
-        .and_then(|t| {
-            t.render(minijinja::context! {
-                run => Serde(&view),
-                css => Value::from_safe_string(CSS.into()),
-                js => Value::from_safe_string(JS.concat()),
-            })
-        })
-        .map_err(failed)?;
-    let path = run_dir.join("report.html");
-    replace(&path, html.as_bytes())?;
-    Ok(path)
+    gathered.embedded = page.embedded();
+    page.finish("report.html", &view::page(&folder, gathered)?)
 }
 
 /// A case's file: a page that was opened from a disk may load scripts from there, and nothing else.

@@ -27,6 +27,10 @@ pub(crate) struct Picture {
 /// Finds pictures: embeds them or refers to them.
 pub(crate) struct Sources {
     root: PathBuf,
+    /// Where the run's folder lies, seen from the page: empty, or `NAME/`.
+    pub below: String,
+    /// What the ids of the run's pictures in the page begin with; other runs' stand beside them.
+    pub anchors: String,
     /// Pictures are embedded.
     pub embed: bool,
     /// One line for each picture that could not be read.
@@ -36,27 +40,20 @@ pub(crate) struct Sources {
 impl Sources {
     /// `single` asks for pictures inside the page; a run that is too large for that gets a remark and links.
     pub(crate) fn new(folder: &RunFolder, single: bool) -> Self {
-        let mut sources = Self { root: folder.root.clone(), embed: false, remarks: Vec::new() };
-        if !single {
-            return sources;
-        }
-        let size = |case: &CaseRecord, name: &String| {
-            std::fs::metadata(folder.case_folder(&case.id).join(name)).map_or(0, |m| m.len())
-        };
-        let (cases, mut bytes) = (folder.ids.len(), 0u64);
-        if cases <= EMBED_LIMIT_CASES {
-            let readable = folder.cases().flatten();
-            bytes = readable.map(|c| shown(&c).map(|name| size(&c, name)).sum::<u64>()).sum();
-        }
-        sources.embed = cases <= EMBED_LIMIT_CASES && bytes <= EMBED_LIMIT_BYTES;
-        if !sources.embed {
-            sources.remarks.push(format!(
-                "single-file: this run is too large to stand inside one file (at most {EMBED_LIMIT_CASES} cases and {} \
-                 MiB of pictures): the page shows its pictures from the run's folder",
-                EMBED_LIMIT_BYTES >> 20
-            ));
-        }
-        sources
+        let embed = single && fits(&[folder]);
+        let remarks = if single && !embed { vec![too_large()] } else { Vec::new() };
+        Self { root: folder.root.clone(), below: String::new(), anchors: String::new(), embed, remarks }
+    }
+
+    /// Those of the run of the n-th of several predictors, seen from the page above its folder.
+    pub(crate) fn of_predictor(folder: &RunFolder, name: &str, n: usize, embed: bool) -> Self {
+        let (below, anchors) = (format!("{}/", encoded(name)), format!("p{n}-"));
+        Self { root: folder.root.clone(), below, anchors, embed, remarks: Vec::new() }
+    }
+
+    /// Address of a case's file, seen from the page.
+    pub(crate) fn address(&self, case: &str, name: &str) -> String {
+        format!("{}{}", self.below, address(case, name))
     }
 
     /// A picture of a case; `None`, and a remark, if it cannot be read.
@@ -87,14 +84,40 @@ impl Sources {
             src.push_str("data:image/png;base64,");
             base64::encode(&bytes, &mut src);
         } else {
-            src = address(case, name);
+            src = self.address(case, name);
         }
         Ok(Picture { src: Value::from_safe_string(src), width, height })
     }
 }
 
-/// Address of a case's file, seen from `report.html`.
-pub(crate) fn address(case: &str, name: &str) -> String {
+/// True if the pictures of all these runs can stand inside one page.
+pub(crate) fn fits(folders: &[&RunFolder]) -> bool {
+    let cases: usize = folders.iter().map(|f| f.ids.len()).max().unwrap_or(0);
+    if cases > EMBED_LIMIT_CASES {
+        return false;
+    }
+    folders.iter().map(|f| weight(f)).sum::<u64>() <= EMBED_LIMIT_BYTES
+}
+
+/// Bytes of all pictures that the views of a run's cases show.
+fn weight(folder: &RunFolder) -> u64 {
+    let size = |case: &CaseRecord, name: &String| {
+        std::fs::metadata(folder.case_folder(&case.id).join(name)).map_or(0, |m| m.len())
+    };
+    folder.cases().flatten().map(|c| shown(&c).map(|name| size(&c, name)).sum::<u64>()).sum()
+}
+
+/// Why a page refers to its pictures, though they were to stand inside it.
+pub(crate) fn too_large() -> String {
+    format!(
+        "single-file: this run is too large to stand inside one file (at most {EMBED_LIMIT_CASES} cases and {} MiB of \
+         pictures): the page shows its pictures from the run's folder",
+        EMBED_LIMIT_BYTES >> 20
+    )
+}
+
+/// Address of a case's file, seen from its run's folder.
+fn address(case: &str, name: &str) -> String {
     format!("cases/{}/{}", encoded(case), encoded(name))
 }
 

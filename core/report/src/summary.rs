@@ -115,15 +115,66 @@ const ORDER: [&str; 18] = [
     "reconstruction_l1_mean",
 ];
 
+fn number(v: f64) -> String {
+    if v.abs() < 10.0 { fixed(v, 3) } else { significant(v) }
+}
+
+/// A figure in a table that has several beside each other.
+#[derive(Serialize)]
+pub(crate) struct CellView {
+    value: Option<String>,
+    interval: Option<String>,
+    /// How many images it stands on, where it stands on any.
+    n: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct RowView {
+    title: String,
+    cells: Vec<CellView>,
+}
+
+fn cell(metric: Option<&Metric>) -> CellView {
+    CellView {
+        value: metric.and_then(|m| m.value).map(number),
+        interval: metric
+            .and_then(|m| m.interval)
+            .map(|(low, high)| format!("{} – {}", number(low), number(high))),
+        n: metric.filter(|m| m.n > 0).map(|m| count(m.n)),
+    }
+}
+
+/// Figures by name as rows, in the order in which they are first met; a column for each list.
+pub(crate) fn beside(columns: &[Vec<(&str, &Metric)>]) -> Vec<RowView> {
+    let mut names: Vec<(&str, &Metric)> = Vec::new();
+    for (name, metric) in columns.iter().flatten() {
+        if !names.iter().any(|(n, _)| n == name) {
+            names.push((*name, *metric));
+        }
+    }
+    let find = |column: &Vec<(&str, &Metric)>, name: &str| {
+        cell(column.iter().find(|(n, _)| *n == name).map(|(_, metric)| *metric))
+    };
+    let row = |(name, metric): (&str, &Metric)| RowView {
+        title: metric.title.clone(),
+        cells: columns.iter().map(|column| find(column, name)).collect(),
+    };
+    names.into_iter().map(row).collect()
+}
+
+/// The figures of a run by name, in the order in which they are shown.
+pub(crate) fn ordered(m: &Metrics) -> Vec<(&str, &Metric)> {
+    let known = ORDER.iter().filter_map(|name| Some((*name, m.values.get(*name)?)));
+    let others = m.values.iter().filter(|(name, _)| !ORDER.contains(&name.as_str()));
+    known.chain(others.map(|(name, m)| (name.as_str(), m))).collect()
+}
+
 pub(crate) fn metrics(m: &Metrics) -> Vec<MetricView> {
-    let number = |v: f64| if v.abs() < 10.0 { fixed(v, 3) } else { significant(v) };
     let view = |m: &Metric| MetricView {
         title: m.title.clone(),
         value: m.value.map(number),
         interval: m.interval.map(|(low, high)| format!("{} – {}", number(low), number(high))),
         n: count(m.n),
     };
-    let known = ORDER.iter().filter_map(|name| m.values.get(*name));
-    let others = m.values.iter().filter(|(name, _)| !ORDER.contains(&name.as_str())).map(|(_, m)| m);
-    known.chain(others).map(view).collect()
+    ordered(m).into_iter().map(|(_, m)| view(m)).collect()
 }

@@ -24,7 +24,7 @@ pub(crate) struct Gathered {
     /// The page must do without files beside it.
     pub alone: bool,
     /// Cases, in a page that carries them inside itself: id and markup.
-    pub embedded: Vec<(String, String)>,
+    pub embedded: Vec<(String, Value)>,
     pub remarks: Vec<String>,
 }
 
@@ -61,6 +61,9 @@ pub(crate) struct PageView {
     /// The gallery's data, as JSON.
     index: Value,
     embedded: Vec<(String, Value)>,
+    /// The gallery's templates serve several predictors too: none here, of which none can be missing.
+    predictors: Vec<String>,
+    some_missing: bool,
 }
 
 /// Files that the page links to where they are there.
@@ -75,17 +78,22 @@ const FILES: [(&str, &str); 8] = [
     ("contact sheet", "contact-sheet.png"),
 ];
 
+/// Adds remarks about single files, the first of very many.
+pub(crate) fn extend_some(remarks: &mut Vec<String>, found: Vec<String>) {
+    let more = found.len().saturating_sub(REMARKS);
+    remarks.extend(found.into_iter().take(REMARKS));
+    if more > 0 {
+        remarks.push(format!("… and {} more such remarks", count(more)));
+    }
+}
+
 /// The view of a whole run.
 pub(crate) fn page(folder: &RunFolder, gathered: Gathered) -> Result<PageView> {
     let run = &folder.run;
     let Gathered { index, overview, has_heatmap, alone, embedded, remarks: found } = gathered;
     let mut remarks = run.remarks.clone();
     remarks.extend_from_slice(&folder.remarks);
-    let more = found.len().saturating_sub(REMARKS);
-    remarks.extend(found.into_iter().take(REMARKS));
-    if more > 0 {
-        remarks.push(format!("… and {} more such remarks", count(more)));
-    }
+    extend_some(&mut remarks, found);
     Ok(PageView {
         name: run.name.clone(),
         version: run.version.clone(),
@@ -115,6 +123,8 @@ pub(crate) fn page(folder: &RunFolder, gathered: Gathered) -> Result<PageView> {
         diverging: css_stops(diverging, -1.0, 1.0),
         sequential: css_stops(sequential, 0.0, 1.0),
         index: Value::from_safe_string(index.json()?),
-        embedded: embedded.into_iter().map(|(id, html)| (id, Value::from_safe_string(html))).collect(),
+        embedded,
+        predictors: Vec::new(),
+        some_missing: false,
     })
 }

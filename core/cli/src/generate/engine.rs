@@ -3,7 +3,7 @@
 use super::{Generate, NoiseChoice};
 use crate::failure::Failure;
 use shiftlens_api::{Error, Generator, GeneratorInfo, LatentCodes, Result};
-use shiftlens_engine::Study;
+use shiftlens_engine::manifest::Studies;
 use shiftlens_stylegan2::{GeneratorOptions, NoiseMode, StyleGan2Generator};
 use std::path::Path;
 
@@ -54,8 +54,9 @@ impl Engine {
             );
             return Err(Failure::Usage(message));
         }
-        let study = Study::open(path, &[])?;
-        match study.load_generator()? {
+        // The generator is the same for all predictors.
+        let studies = Studies::open(path, &[])?;
+        match studies.all().next().map(|s| s.load_generator()).transpose()?.flatten() {
             Some(g) => Ok(Self::Study(g)),
             None => Err(Failure::Usage(format!("{}: the study has no [generator]", path.display()))),
         }

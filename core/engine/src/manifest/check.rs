@@ -1,18 +1,15 @@
 //! The second step: meaning. Nothing here opens a file.
 
 use super::problem::{At, Located, ManifestError};
-use super::raw::{RawComponent, RawData, RawDirection, RawManifest, RawTrust};
+use super::raw::{RawComponent, RawDirection, RawManifest, RawTrust};
 use super::read::{CLASS, Sink, as_class};
 use super::study::{
-    ClassRef, ComponentSpec, DataSpec, DirectionSpec, GroupBy, ImageSource, Kind, LabelBy, LabelSource,
-    Labels, Marks, ReportSpec, Study, TrustSpec, Window, folder_of,
+    ClassRef, ComponentSpec, DirectionSpec, Kind, LabelSource, Marks, ReportSpec, Study, TrustSpec,
 };
 use super::tree::{Node, Value};
 use crate::direction::{Along, AuditPlan};
 use crate::nearest::{nearest, suggest};
 use crate::registry::{self, Rules};
-use regex::Regex;
-use shiftlens_input::check_keyword;
 use std::path::Path;
 
 /// Samples for the direction where the manifest names no number.
@@ -26,26 +23,8 @@ pub(super) const FORMATS: [&str; 6] = ["html", "csv", "parquet", "contact-sheet"
 /// Share held out where the manifest names none.
 pub const DEFAULT_HOLDOUT: f64 = 0.2;
 
-impl RawManifest {
-    /// Gives meaning to the manifest.
-    ///
-    /// # Errors
-    /// Every unknown kind, wrong parameter and contradiction.
-    pub fn check(self, path: &Path) -> Result<Study, ManifestError> {
-        let sink = Sink::new(&self.sources);
-        let built = Checker { raw: &self, sink: &sink, base: folder_of(path) }.study();
-        let problems = sink.problems.into_inner();
-        let (Some(mut study), true) = (built, problems.is_empty()) else {
-            return Err(ManifestError::new(path.display().to_string(), problems));
-        };
-        study.path = path.to_owned();
-        study.sources = self.sources;
-        Ok(study)
-    }
-}
-
 impl Study {
-    /// Reads, parses and checks the manifest at `path`, with `overrides` laid over it.
+    /// Reads, parses and checks the manifest at `path`, which has one `[predictor]`, with `overrides` laid over it.
     ///
     /// # Errors
     /// Every mistake in it.
@@ -56,12 +35,14 @@ impl Study {
 
 pub(super) struct Checker<'a> {
     pub raw: &'a RawManifest,
+    /// The one of its predictors that the study is about.
+    pub predictor: &'a RawComponent,
     pub sink: &'a Sink<'a>,
     pub base: &'a Path,
 }
 
 impl Checker<'_> {
-    fn study(&self) -> Option<Study> {
+    pub fn study(&self) -> Option<Study> {
         let raw = self.raw;
         let mut remarks = Vec::new();
         let data = self.data(&raw.data);
@@ -70,7 +51,7 @@ impl Checker<'_> {
                 self.sink.add(name.at, "an empty name in [plugins]", "write NAME = \"library file stem\"");
             }
         }
-        let predictor = self.component("predictor", &raw.predictor, &registry::rules(registry::PREDICTORS));
+        let predictor = self.component("predictor", self.predictor, &registry::rules(registry::PREDICTORS));
         let (target, target_at) = self.target();
         let generator = raw
             .generator
@@ -112,7 +93,7 @@ impl Checker<'_> {
         let direction = match direction {
             None if latent => {
                 remarks.push(format!("no [direction]: logistic on {DEFAULT_SAMPLES} samples, seed 0"));
-                Some(default_direction(raw.predictor.at))
+                Some(default_direction(self.predictor.at))
             }
             None => None,
             Some(None) => return None,
@@ -146,110 +127,20 @@ impl Checker<'_> {
         })
     }
 
-    fn data(&self, raw: &RawData) -> Option<DataSpec> {
-        let images = ImageSource::new(self.base, &raw.images.value);
-        let list = images.is_list();
-        let column = |c: &Located<String>| {
-            if !list {
-                self.sink.add(c.at, "a `column` needs `images` to be a CSV file (or TSV, Parquet)", "");
-            }
-            c.value.clone()
-        };
-        let labels = raw.labels.as_ref().map(|l| {
-            let by = match (l.from.value.as_str(), &l.column) {
-                ("folder", None) => Some(LabelBy::Folder),
-                ("column", Some(c)) => Some(LabelBy::Column(column(c))),
-                ("folder", Some(c)) => {
-                    self.sink.add(c.at, "`column` with `from = \"folder\"`", "write from = \"column\"");
-                    None
-                }
-                ("column", None) => {
-                    self.sink.add(
-                        l.from.at,
-                        "`from = \"column\"` without `column`",
-                        "name the list's column",
-                    );
-                    None
-                }
-                (other, _) => {
-                    let message = format!("`from` of the labels is \"{other}\"");
-                    self.sink.add(l.from.at, message, suggest(other, &["folder", "column"]));
-                    None
-                }
-            };
-            let values = |v: &[Located<String>]| v.iter().map(|v| v.value.clone()).collect::<Vec<_>>();
-            for v in &l.positive.value {
-                if l.negative.value.iter().any(|n| n.value == v.value) {
-                    self.sink.add(v.at, format!("\"{}\" is both positive and negative", v.value), "");
-                }
-            }
-            by.map(|by| Labels {
-                by,
-                positive: values(&l.positive.value),
-                negative: values(&l.negative.value),
-            })
-        });
-        let group = match (&raw.group_file_name, &raw.group_column) {
-            (Some(r), None) => match Regex::new(&r.value) {
-                Ok(r) => Some(GroupBy::FileName(r)),
-                Err(e) => {
-                    self.sink.add(r.at, format!("not a regular expression: {e}"), "");
-                    None
-                }
-            },
-            (None, Some(c)) => Some(GroupBy::Column(column(c))),
-            (Some(r), Some(_)) => {
-                self.sink.add(r.at, "`group` names both `file-name` and `column`", "keep one");
-                None
-            }
-            (None, None) => None,
-        };
-        if let (Some(r), false) = (&raw.root, list) {
-            self.sink.add(
-                r.at,
-                "`root` needs `images` to be a CSV file (or TSV, Parquet)",
-                "other images are found where they lie",
-            );
-        }
-        let root = raw.root.as_ref().map(|r| self.base.join(&r.value));
-        let crop = raw.crop.as_ref().map(|c| c.value as usize);
-        let limit = raw.limit.as_ref().map(|l| l.value as usize);
-        let (mask, frame) = (raw.mask_column.as_ref().map(column), raw.frame_column.as_ref().map(column));
-        let window = raw.window.as_ref().map_or(Ok(Window::default()), |n| {
-            serde_json::from_value(n.json()).map_err(|e| {
-                let help =
-                    "\"minmax\", \"percentile\", { low = 0, high = 4095 } or { centre = 40, width = 400 }";
-                self.sink.add(n.at, format!("`window`: {e}"), help);
-            })
-        });
-        for name in raw.metadata.iter().filter(|_| !list) {
-            if let Err(e) = check_keyword(&name.value) {
-                let help = "images that are not in a list have attributes of DICOM only, by keyword";
-                self.sink.add(name.at, format!("`metadata`: {e}"), help);
-            }
-        }
-        let metadata = raw.metadata.iter().map(|m| m.value.clone()).collect();
-        match labels {
-            Some(None) => None,
-            labels => {
-                let (labels, synthetic) = (labels.flatten(), raw.synthetic);
-                let window = window.ok()?;
-                let columns = DataSpec { labels, group, mask, frame, metadata, ..DataSpec::new(images) };
-                Some(DataSpec { root, window, crop, limit, synthetic, ..columns })
-            }
-        }
-    }
-
     /// `output.target` of the predictor, for every kind of predictor.
     fn target(&self) -> (Option<ClassRef>, Option<At>) {
-        let Some(Node { value: Value::Table(t), .. }) = &self.raw.predictor.output else {
+        let Some(Node { value: Value::Table(t), .. }) = &self.predictor.output else {
             return (None, None);
         };
         match t.iter().find(|(k, _)| k.name == "target").map(|(_, v)| v) {
             Some(n) => {
                 let class = as_class(n);
                 if class.is_none() {
-                    self.sink.add(n.at, format!("`target` in [predictor] is {}, {CLASS}", n.kind()), "");
+                    self.sink.add(
+                        n.at,
+                        format!("`target` in {} is {}, {CLASS}", self.predictor.section, n.kind()),
+                        "",
+                    );
                 }
                 (class, Some(n.at))
             }
@@ -498,14 +389,14 @@ impl Checker<'_> {
 
     /// Hands the predictor's file and how it is fed to a component that looks through it: an ONNX model alone is open.
     fn through_predictor(&self, spec: &mut ComponentSpec, section: &str) {
-        let f = &self.raw.predictor;
+        let f = self.predictor;
         if f.kind.value == "onnx" {
             spec.predictor = f.path.as_ref().map(|p| self.base.join(&p.value));
             spec.input = f.input.as_ref().map(Node::json);
         } else {
             let message = format!(
-                "`features` in {section} are those of an ONNX predictor, [predictor] is of kind \"{}\"",
-                f.kind.value
+                "`features` in {section} are those of an ONNX predictor, {} is of kind \"{}\"",
+                f.section, f.kind.value
             );
             self.sink.add(spec.marks.blame(&message), message, "leave `features` out");
         }

@@ -261,8 +261,8 @@ impl Checker<'_> {
                 RandomisationMode::Cascading
             }
         };
-        if self.raw.predictor.kind.value != "onnx" {
-            let at = self.raw.predictor.kind.at;
+        if self.predictor.kind.value != "onnx" {
+            let at = self.predictor.kind.at;
             let message = "`randomisation` in [evaluation] rewrites the weights of an ONNX predictor";
             self.sink.add(at, message, "leave `randomisation` out for a predictor of another kind");
         }

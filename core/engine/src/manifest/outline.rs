@@ -34,6 +34,8 @@ pub enum Shape {
     Section(Vec<Field>),
     /// An array of tables.
     Sections(Vec<Field>),
+    /// A table, or an array of tables, whose keys these are; the table lacks the key that names an entry.
+    OneOrSections(Vec<Field>),
     /// What is read elsewhere.
     Any,
 }
@@ -77,6 +79,7 @@ impl Outline {
             Some(key) => {
                 key.shape = match key.shape {
                     Shape::Sections(_) => Shape::Sections(fields),
+                    Shape::OneOrSections(_) => Shape::OneOrSections(fields),
                     _ => Shape::Section(fields),
                 }
             }

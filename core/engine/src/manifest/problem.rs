@@ -90,6 +90,9 @@ impl Problem {
     pub fn message(&self) -> &str {
         &self.message
     }
+    fn says_the_same(&self, other: &Self) -> bool {
+        (&self.place, &self.message, &self.help) == (&other.place, &other.message, &other.help)
+    }
     /// `file:line:column`.
     pub fn place(&self) -> &str {
         &self.place
@@ -130,6 +133,19 @@ impl ManifestError {
     /// An error about the manifest at `path`.
     pub fn new(path: impl Into<String>, problems: Vec<Problem>) -> Self {
         Self { path: path.into(), problems }
+    }
+    /// The mistakes that several looks at one manifest found, each of them once; `None` if there is none.
+    pub fn joined(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut all: Option<Self> = None;
+        for error in errors {
+            let joined = all.get_or_insert_with(|| Self::new(error.path, Vec::new()));
+            for problem in error.problems {
+                if !joined.problems.iter().any(|p| p.says_the_same(&problem)) {
+                    joined.problems.push(problem);
+                }
+            }
+        }
+        all.filter(|e| !e.problems.is_empty())
     }
     /// The mistakes.
     pub fn problems(&self) -> &[Problem] {

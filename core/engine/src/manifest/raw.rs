@@ -2,6 +2,7 @@
 
 use super::evaluation::{RawEvaluation, read_evaluation};
 use super::outline::{EMPTY, Field, Outline};
+use super::predictors::{RawPredictors, read_predictors};
 use super::problem::{At, Located, ManifestError, Problem, Sources};
 use super::read::{Sink, Table};
 use super::study::ClassRef;
@@ -20,8 +21,8 @@ pub struct RawManifest {
     pub name: Located<String>,
     /// `[data]`.
     pub data: RawData,
-    /// `[predictor]`.
-    pub predictor: RawComponent,
+    /// `[predictor]`, or `[[predictor]]`.
+    pub predictors: RawPredictors,
     /// `[generator]`.
     pub generator: Option<RawComponent>,
     /// `[encoder]`.
@@ -268,12 +269,7 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
     let data = t
         .required("data", "a study needs `[data]` with `images = \"folder\"`")
         .and_then(|n| read_data("[data]", n, sink));
-    let predictor = t
-        .required(
-            "predictor",
-            "a study needs `[predictor]` with `kind = \"onnx\"` and `path = \"classifier.onnx\"`",
-        )
-        .and_then(|n| read_component("[predictor]", n, sink, Own::InputAndOutput));
+    let predictors = read_predictors(&mut t, sink);
     let generator = t.node("generator").map(|n| read_component("[generator]", n, sink, Own::InputAndOutput));
     let encoder = t.node("encoder").map(|n| read_component("[encoder]", n, sink, Own::InputAndOutput));
     let direction = t.node("direction").map(|n| read_direction(n, sink));
@@ -290,7 +286,7 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
         Some(asked)
     });
     t.finish();
-    let (name, data, predictor, explainers) = (name?, data?, predictor?, explainers?);
+    let (name, data, predictors, explainers) = (name?, data?, predictors?, explainers?);
     let (generator, encoder, direction) = (flat(generator)?, flat(encoder)?, flat(direction)?);
     let (trust, evaluation) = (flat(trust)?, flat(evaluation)?);
     let plugins = flat(plugins)?.unwrap_or_default();
@@ -300,7 +296,7 @@ fn read_root(root: &Node, sink: &Sink<'_>) -> Option<Build> {
         sources,
         name,
         data,
-        predictor,
+        predictors,
         generator,
         encoder,
         direction,
@@ -396,7 +392,7 @@ pub(super) enum Own {
     Classes,
 }
 
-fn component_of(section: &str, t: &mut Table<'_>, own: Own) -> Option<RawComponent> {
+pub(super) fn component_of(section: &str, t: &mut Table<'_>, own: Own) -> Option<RawComponent> {
     let kind = t.required_string("kind", "a built-in kind, or \"plugin:NAME\" with NAME in [plugins]");
     let (path, shown_path) = (t.path("path"), t.as_written("path"));
     let (sha256, device) = (t.string("sha256"), t.string("device"));

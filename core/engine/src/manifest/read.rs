@@ -30,6 +30,14 @@ impl<'a> Sink<'a> {
     }
 }
 
+/// A table, or the entries of an array of tables.
+pub enum OneOrMore<'a> {
+    /// `[key]`.
+    One(&'a Node),
+    /// `[[key]]`.
+    More(Vec<&'a Node>),
+}
+
 /// A table being read.
 pub struct Table<'a> {
     what: String,
@@ -63,7 +71,7 @@ impl<'a> Table<'a> {
     fn ask(&mut self, key: &'static str, shape: Shape, required: bool) -> Option<&'a Node> {
         self.asked.push(key);
         if let Some(outline) = &self.sink.outline {
-            let nested = matches!(shape, Shape::Any | Shape::Sections(_));
+            let nested = matches!(shape, Shape::Any | Shape::Sections(_) | Shape::OneOrSections(_));
             outline.ask(key, shape, required);
             return nested.then_some(&EMPTY);
         }
@@ -97,6 +105,24 @@ impl<'a> Table<'a> {
             _ => {
                 let message = format!("`{key}` is {}, expected `[[{key}]]` sections", node.kind());
                 self.sink.add(node.at, message, "");
+                None
+            }
+        }
+    }
+
+    /// The table under `key`, or the tables of the array there, of which there must be one.
+    pub fn one_or_sections(&mut self, key: &'static str, help: &str) -> Option<OneOrMore<'a>> {
+        let node = self.ask_for(key, Shape::OneOrSections(Vec::new()), help)?;
+        match &node.value {
+            // The entries have all keys of the table.
+            _ if self.sink.outline.is_some() => Some(OneOrMore::More(vec![node])),
+            Value::Table(_) => Some(OneOrMore::One(node)),
+            Value::Array(a) if !a.is_empty() => Some(OneOrMore::More(a.iter().collect())),
+            _ => {
+                let kind = node.kind();
+                let message =
+                    format!("`{key}` is {kind}, expected a `[{key}]` section, or `[[{key}]]` sections");
+                self.sink.add(node.at, message, help);
                 None
             }
         }

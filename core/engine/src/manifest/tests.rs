@@ -1,7 +1,7 @@
 use super::*;
 use std::path::Path;
 
-const GOOD: &str = r#"
+pub(super) const GOOD: &str = r#"
 schema = 1
 name = "knee osteoarthritis"
 [data]
@@ -35,13 +35,13 @@ gradcam = "shiftlens_gradcam"
 formats = ["html", "csv", "gif"]
 "#;
 
-fn open(text: &str, overrides: &[&str]) -> Result<Study, ManifestError> {
+pub(super) fn open(text: &str, overrides: &[&str]) -> Result<Study, ManifestError> {
     let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
     RawManifest::parse("study.toml", text, &overrides)?.check(Path::new("studies/study.toml"))
 }
 
 /// The message for GOOD with `from` replaced by `to`.
-fn mistake(from: &str, to: &str) -> String {
+pub(super) fn mistake(from: &str, to: &str) -> String {
     assert!(GOOD.contains(from), "{from}");
     open(&GOOD.replace(from, to), &[]).expect_err(to).to_string()
 }
@@ -399,7 +399,7 @@ fn the_shipped_manifests_are_right() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         // Training manifests are another schema, read by the trainer.
         if name.ends_with(".toml") && !name.starts_with("train-") {
-            Study::open(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
+            Studies::open(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
             seen += 1;
         }
     }

@@ -41,6 +41,16 @@ pub fn seal(outcome: &RunOutcome, files: &[String]) -> Result<()> {
     write_json(&outcome.folder.join(FILE), &seal)
 }
 
+/// Seals a folder in which nothing failed by itself.
+pub(super) fn write_seal(root: &Path, files: Vec<String>) -> Result<()> {
+    write_json(&root.join(FILE), &Seal { files, failures: BTreeMap::new() })
+}
+
+/// The files that a folder's seal names; `None` if it has none.
+pub(super) fn seal_of(root: &Path) -> Option<Vec<String>> {
+    read_json(&root.join(FILE)).map(|seal: Seal| seal.files).ok()
+}
+
 /// The sums of the files of failed images, as [`RunOutcome`] has them.
 pub(super) fn sums(items: &[Item], failures: &[FailureRecord]) -> BTreeMap<String, Option<String>> {
     let failed: BTreeSet<&str> = failures.iter().map(|f| f.path.as_str()).collect();
@@ -179,8 +189,9 @@ impl Recorded {
 }
 
 impl RunFolder {
-    /// Breaks the seal.
+    /// Breaks the seal, and that of the folder above where this is one of several runs.
     pub(super) fn unseal(&self) -> Result<()> {
+        self.unseal_above()?;
         self.remove(Path::new(FILE))
     }
 }

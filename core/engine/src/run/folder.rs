@@ -1,8 +1,8 @@
 //! The run's folder: one run, one program at a time.
 
-use super::{complete, evaluate, shard};
+use super::{complete, evaluate, several, shard};
 use serde::Serialize;
-use shiftlens_api::record::{CaseRecord, RunRecord};
+use shiftlens_api::record::{CaseRecord, PREDICTORS_FILE, RunRecord};
 use shiftlens_api::{Error, Result};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -31,13 +31,18 @@ const OURS: [&str; 15] = [
 const OUTPUTS: std::ops::Range<usize> = 1..8;
 
 /// True for what a run writes, whole or on its way: a killed run may leave `run.json.part`.
-fn ours(name: &str) -> bool {
-    let whole = [".part", ".partial"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+pub(super) fn ours(name: &str) -> bool {
+    let whole = whole(name);
     whole == LOCK || OURS.contains(&whole)
 }
 
+/// The name of what a file on its way will be.
+pub(super) fn whole(name: &str) -> &str {
+    [".part", ".partial"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+}
+
 /// The file that a running program holds.
-const LOCK: &str = ".lock";
+pub(super) const LOCK: &str = ".lock";
 
 /// An open run folder, locked against other programs until dropped.
 #[derive(Debug)]
@@ -57,12 +62,20 @@ impl RunFolder {
             Error::Invalid(format!("{}: {what}. Next: choose another folder with --out", root.display()))
         };
         fs::create_dir_all(root).map_err(io)?;
+        let several = root.join(PREDICTORS_FILE);
+        if several.exists() && !force {
+            return Err(Error::Invalid(format!(
+                "{}: the folder holds runs of several predictors. Next: choose another folder with --out, or start anew in \
+                 this one with --force (their results are removed)",
+                root.display()
+            )));
+        }
         let record = root.join("run.json");
         let strangers = fs::read_dir(root)
             .map_err(io)?
             .filter_map(|e| e.ok().map(|e| e.file_name()))
             .any(|n| !n.to_str().is_some_and(ours));
-        if !record.exists() && strangers {
+        if !record.exists() && !several.exists() && strangers {
             return Err(other("the folder holds files that are no run's".into()));
         }
         let lock = match lock(root) {
@@ -72,6 +85,9 @@ impl RunFolder {
             }
             Err(TryLockError::Error(e)) => return Err(Error::io(root.join(LOCK), e)),
         };
+        if several.exists() {
+            several::clear(root)?;
+        }
         if !record.exists() && has_results(root) {
             if !force {
                 return Err(other("the folder holds results, but no run.json that says of which run".into()));
@@ -106,6 +122,11 @@ impl RunFolder {
     /// An existing folder as it stands; `None` if another program works in it.
     pub(super) fn locked(root: &Path) -> Option<Self> {
         Some(Self { root: root.to_owned(), _lock: lock(root).ok()? })
+    }
+
+    /// The folder itself.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// `direction/`.
@@ -180,7 +201,7 @@ impl RunFolder {
     }
 }
 
-fn lock(root: &Path) -> std::result::Result<File, TryLockError> {
+pub(super) fn lock(root: &Path) -> std::result::Result<File, TryLockError> {
     let file = File::options().create(true).truncate(false).write(true).open(root.join(LOCK));
     let file = file.map_err(TryLockError::Error)?;
     file.try_lock()?;
@@ -202,17 +223,17 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
 }
 
 /// True if something would be lost: a case or a direction.
-fn has_results(root: &Path) -> bool {
+pub(super) fn has_results(root: &Path) -> bool {
     let any = |name: &str| fs::read_dir(root.join(name)).is_ok_and(|mut d| d.next().is_some());
     any("cases") || any("direction")
 }
 
-fn clear(root: &Path) -> Result<()> {
+pub(super) fn clear(root: &Path) -> Result<()> {
     remove(root, &OURS)
 }
 
 /// Removes files and folders, as far as they are there.
-fn remove(root: &Path, names: &[&str]) -> Result<()> {
+pub(super) fn remove(root: &Path, names: &[&str]) -> Result<()> {
     for name in names {
         let path = root.join(name);
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };

@@ -25,6 +25,7 @@ mod folder;
 mod merge;
 mod pipeline;
 mod queue;
+mod several;
 mod shard;
 mod trust;
 
@@ -33,6 +34,7 @@ pub use dry::{Estimate, estimate};
 pub use figures::figures;
 pub use folder::RunFolder;
 pub use merge::merge;
+pub use several::{SeveralFolder, is_reserved, read_predictors, same_name};
 pub use shard::Shard;
 
 use crate::data::Item;

@@ -1,8 +1,11 @@
-//! Tables of a run, each as CSV or as Parquet: `cases` and `evaluation`.
+//! Tables of a run, each as CSV or as Parquet: `cases` and `evaluation`; and `comparison` of several runs.
 
 mod cases;
+mod comparison;
 mod delimited;
 mod parquet;
+
+pub(crate) use comparison::comparison;
 
 use crate::folder::{RunFolder, partial};
 use shiftlens_api::record::CaseRecord;
@@ -19,6 +22,16 @@ pub(crate) enum Format {
     Csv,
     /// Apache Parquet with typed, nullable columns, and lists as lists.
     Parquet,
+}
+
+impl Format {
+    /// How its files' names end.
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Parquet => "parquet",
+        }
+    }
 }
 
 /// What a column holds.
@@ -124,7 +137,7 @@ fn evaluation_table(folder: &RunFolder, format: Format) -> Result<Option<PathBuf
     table(folder, "evaluation", format, &columns, rows).map(Some)
 }
 
-/// Streams rows into a file beside its place and renames it.
+/// A table with rows of each case.
 fn table(
     folder: &RunFolder,
     name: &str,
@@ -132,23 +145,32 @@ fn table(
     columns: &[Column],
     rows: impl Fn(&CaseRecord) -> Vec<Vec<Cell>>,
 ) -> Result<PathBuf> {
-    let ending = match format {
-        Format::Csv => "csv",
-        Format::Parquet => "parquet",
-    };
-    let path = folder.root.join(format!("{name}.{ending}"));
-    let unfinished = partial(&path);
+    let path = folder.root.join(format!("{name}.{}", format.ending()));
+    stream(&path, format, columns, |sink| {
+        for case in folder.cases().flatten() {
+            for row in rows(&case) {
+                sink.row(row)?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(path)
+}
+
+/// Streams rows into a file beside its place and renames it.
+fn stream(
+    path: &Path,
+    format: Format,
+    columns: &[Column],
+    rows: impl FnOnce(&mut dyn Sink) -> Result<()>,
+) -> Result<()> {
+    let unfinished = partial(path);
     let file = BufWriter::new(File::create(&unfinished).map_err(|e| Error::io(&unfinished, e))?);
     let mut sink: Box<dyn Sink> = match format {
         Format::Csv => Box::new(delimited::Writer::new(file, columns)?),
         Format::Parquet => Box::new(parquet::Writer::new(file, columns)?),
     };
-    for case in folder.cases().flatten() {
-        for row in rows(&case) {
-            sink.row(row)?;
-        }
-    }
+    rows(&mut *sink)?;
     sink.finish()?;
-    std::fs::rename(&unfinished, &path).map_err(|e| Error::io(&path, e))?;
-    Ok(path)
+    std::fs::rename(&unfinished, path).map_err(|e| Error::io(path, e))
 }

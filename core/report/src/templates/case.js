@@ -14,27 +14,59 @@ const activateCase = (article) => {
     }
   }
   const shifts = all(article, ".shift").map(series);
+  const first = article.querySelector(".together") ? together(article.querySelector(".together")) : shifts[0] && shifts[0].player;
   const overlays = all(article, "input.opacity").map(opacity);
   for (const maps of all(article, ".maps")) { classes(maps); oneScale(maps); }
   pointer(article);
   return {
-    step: (by) => { if (shifts[0]) shifts[0].step(by); },
-    play: () => { if (shifts[0]) shifts[0].play(); },
+    step: (by) => { if (first) first.step(by); },
+    play: () => { if (first) first.play(); },
     overlay: () => overlays.forEach((toggle) => toggle()),
-    stop: () => shifts.forEach((s) => s.stop()),
+    stop: () => { if (first) first.stop(); shifts.forEach((s) => s.player && s.player.stop()); },
   };
 
-  // The slider, the strip's pictures and the chart's ring show one and the same step.
-  function series(shift) {
-    const steps = all(article.querySelector("#" + shift.dataset.strip), "button");
-    const slider = shift.querySelector("input[type=range]");
-    const picture = shift.querySelector(".player");
-    const ring = shift.querySelector("circle.now");
-    const button = shift.querySelector(".play");
+  // What a slider and its button go through: `draw` shows the place i and answers it in words.
+  function player(slider, button, count, origin, draw) {
+    const [name, playing] = [button.getAttribute("aria-label"), button.getAttribute("aria-label").replace("Play", "Pause")];
     let timer = 0;
     let forward = true;
-
     const show = (i) => {
+      slider.value = Math.min(count - 1, Math.max(0, i));
+      slider.setAttribute("aria-valuetext", draw(Number(slider.value)));
+    };
+    const stop = () => {
+      clearInterval(timer);
+      timer = 0;
+      button.textContent = "Play";
+      button.setAttribute("aria-label", name);
+    };
+    const start = () => {
+      button.textContent = "Pause";
+      button.setAttribute("aria-label", playing);
+      timer = setInterval(() => {
+        const i = Number(slider.value);
+        if (i >= count - 1) forward = false;
+        if (i <= 0) forward = true;
+        show(i + (forward ? 1 : -1));
+      }, Math.max(120, 2400 / count));
+    };
+    const play = () => { if (timer) stop(); else start(); };
+    const to = (i) => { stop(); show(i); };
+    slider.max = count - 1;
+    button.addEventListener("click", play);
+    slider.addEventListener("input", () => to(Number(slider.value)));
+    show(origin);
+    return { play, stop, to, step: (by) => to(Number(slider.value) + by) };
+  }
+
+  // The slider, the strip's pictures and the chart's ring show one and the same step. A series without a slider of its own
+  // moves together with others: `go` is then theirs.
+  function series(shift) {
+    const steps = all(article.querySelector("#" + shift.dataset.strip), "button");
+    const lambdas = steps.map((step) => Number(step.dataset.at));
+    const picture = shift.querySelector(".player");
+    const ring = shift.querySelector("circle.now");
+    const draw = (i) => {
       const step = steps[i];
       const img = step.querySelector("img");
       if (picture && img) {
@@ -45,43 +77,39 @@ const activateCase = (article) => {
       shift.querySelector(".score").textContent = step.dataset.score;
       ring.setAttribute("cx", step.dataset.x);
       ring.setAttribute("cy", step.dataset.y);
-      slider.value = i;
-      slider.setAttribute("aria-valuetext", step.getAttribute("aria-label"));
       steps.forEach((s, j) => { if (j === i) s.setAttribute("aria-current", "true"); else s.removeAttribute("aria-current"); });
+      return step.getAttribute("aria-label");
     };
-    const inside = (i) => Math.min(steps.length - 1, Math.max(0, i));
-    const stop = () => {
-      clearInterval(timer);
-      timer = 0;
-      button.textContent = "Play";
-      button.setAttribute("aria-label", "Play the series");
-    };
-    const start = () => {
-      button.textContent = "Pause";
-      button.setAttribute("aria-label", "Pause the series");
-      timer = setInterval(() => {
-        const i = Number(slider.value);
-        if (i >= steps.length - 1) forward = false;
-        if (i <= 0) forward = true;
-        show(inside(i + (forward ? 1 : -1)));
-      }, Math.max(120, 2400 / steps.length));
-    };
-    const play = () => { if (timer) stop(); else start(); };
-    button.addEventListener("click", play);
-    slider.addEventListener("input", () => { stop(); show(Number(slider.value)); });
+    const slider = shift.querySelector("input[type=range]");
+    const own = slider && player(slider, shift.querySelector(".play"), steps.length, Number(shift.dataset.origin), draw);
+    const made = { player: own, lambdas, draw, go: own ? own.to : draw };
     steps.forEach((step, i) => {
-      step.addEventListener("click", () => { stop(); show(i); });
+      step.addEventListener("click", () => made.go(i));
       step.addEventListener("keydown", (event) => {
         const to = { ArrowLeft: i - 1, ArrowRight: i + 1, Home: 0, End: steps.length - 1 }[event.key];
         if (to === undefined || !steps[to]) return;
         event.preventDefault();
-        stop();
-        show(to);
+        made.go(to);
         steps[to].focus();
       });
     });
-    show(Number(shift.dataset.origin));
-    return { play, stop, step: (by) => { stop(); show(inside(Number(slider.value) + by)); } };
+    return made;
+  }
+
+  // One slider over every λ that a series has: each of them shows its nearest.
+  function together(bar) {
+    const places = Array.from(new Set(shifts.flatMap((s) => s.lambdas))).sort((a, b) => a - b);
+    const nearest = (values, λ) => values.reduce((best, v, i) => (Math.abs(v - λ) < Math.abs(values[best] - λ) ? i : best), 0);
+    const text = (λ) => (λ > 0 ? "+" : λ < 0 ? "−" : "") + String(Math.round(100 * Math.abs(λ)) / 100);
+    const draw = (place) => {
+      const λ = places[place];
+      const words = shifts.map((s) => s.draw(nearest(s.lambdas, λ)));
+      bar.querySelector(".lambda").textContent = text(λ);
+      return "λ = " + text(λ) + " σ: " + words.join("; ");
+    };
+    const own = player(bar.querySelector("input"), bar.querySelector(".play"), places.length, nearest(places, 0), draw);
+    for (const s of shifts) s.go = (i) => own.to(places.indexOf(s.lambdas[i]));
+    return own;
   }
 
   // How strongly overlays are drawn; answers what takes them away and brings them back.

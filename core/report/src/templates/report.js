@@ -3,10 +3,13 @@
   const PAGE = 60;
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("index").textContent);
-  const cases = data.rows.map(([[id, path, group, thumbnail], [score, scoreText, label, flags],
-    [reconstruction, reconstructionText, flip, flipText, series], metadata], order) => ({
-    id, path, group, thumbnail, score, scoreText, label, synthetic: (flags & 1) > 0, flagged: (flags & 2) > 0,
-    reconstruction, reconstructionText, flip, flipText, series, metadata, order, words: null,
+  // What each predictor says of an image; null where it did not explain it.
+  const said = (side) => side && (([score, scoreText, flagged, reconstruction, flip, flipText, series]) => ({
+    score, scoreText, positive: score >= 0.5, flagged, reconstruction, flip, flipText, series,
+  }))(side);
+  const cases = data.rows.map(([[id, path, group, thumbnail], [label, synthetic], metadata, sides], order) => ({
+    id, path, group, thumbnail, label, synthetic, metadata, order, words: null,
+    sides: sides.map(said), known: sides.filter((s) => s).map(said),
   }));
   const byId = new Map(cases.map((c) => [c.id, c]));
   let shown = cases;
@@ -17,8 +20,11 @@
 
   // Where all images are synthetic the page says so once.
   const mixed = cases.some((c) => !c.synthetic);
-  const positive = (c) => c.score >= 0.5;
-  const wrong = (c) => c.label !== null && (c.label === 1) !== positive(c);
+  const several = data.predictors.length > 0;
+  const differs = (c, side) => c.label !== null && (c.label === 1) !== side.positive;
+  const wrong = (c) => c.known.some((side) => differs(c, side));
+  const compared = (c) => c.known.length > 1;
+  const disagree = (c) => c.known.some((side) => side.positive !== c.known[0].positive);
   const count = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, "\u202f");
   const chosen = (id) => ($(id) ? $(id).value : "");
 
@@ -33,7 +39,7 @@
   function gallery() {
     for (const id of ["by-label", "by-prediction"]) {
       for (const option of $(id) ? $(id).options : []) {
-        if (!option.textContent) option.textContent = data.names[Number(option.value)];
+        if (!option.textContent) option.textContent = (option.dataset.before || "") + data.names[Number(option.value)];
       }
     }
     $("filters").addEventListener("input", select);
@@ -61,21 +67,38 @@
   function select() {
     const asked = $("search").value.toLowerCase().split(/\s+/).filter((w) => w);
     const [label, prediction, flag, flip] = ["by-label", "by-prediction", "by-flag", "by-flip"].map(chosen);
+    const predicted = {
+      "": () => true,
+      1: (c) => c.known.every((side) => side.positive),
+      0: (c) => c.known.every((side) => !side.positive),
+      wrong,
+      right: (c) => c.label !== null && !wrong(c),
+      agree: (c) => compared(c) && !disagree(c),
+      disagree,
+      missing: (c) => c.known.length < c.sides.length,
+    }[prediction];
+    const flips = (c) => c.known.filter((side) => side.series).map((side) => side.flip !== null);
     shown = cases.filter((c) =>
       (label === "" || (label === "none" ? c.label === null : c.label === Number(label)))
-      && (prediction === "" || (prediction === "wrong" ? wrong(c) : prediction === "right" ? c.label !== null && !wrong(c)
-        : positive(c) === (prediction === "1")))
-      && (flag === "" || c.flagged === (flag === "1"))
-      && (flip === "" || (c.series && (c.flip !== null) === (flip === "1")))
+      && predicted(c)
+      && (flag === "" || c.known.some((side) => side.flagged) === (flag === "1"))
+      && (flip === "" || (flips(c).length > 0 && flips(c).every((is) => is) === (flip === "1")))
       && asked.every((w) => words(c).includes(w)));
+    // The best of what the predictors of a case have; null where none has it.
+    const of = (best, value) => (c) => {
+      const values = c.known.map(value).filter((v) => v !== null);
+      return values.length ? best(...values) : null;
+    };
+    const [sort, k] = $("sort").value.split(":");
     const key = {
       order: (c) => c.order,
       id: (c) => c.id,
-      score: (c) => c.score,
-      doubt: (c) => Math.abs(c.score - 0.5),
-      gap: (c) => (c.reconstruction === null ? null : Math.abs(c.score - c.reconstruction)),
-      flip: (c) => (c.flip === null ? null : Math.abs(c.flip)),
-    }[$("sort").value];
+      score: (c) => (c.sides[k || 0] ? c.sides[k || 0].score : null),
+      spread: (c) => (compared(c) ? of(Math.max, (side) => side.score)(c) - of(Math.min, (side) => side.score)(c) : null),
+      doubt: of(Math.min, (side) => Math.abs(side.score - 0.5)),
+      gap: of(Math.max, (side) => (side.reconstruction === null ? null : Math.abs(side.score - side.reconstruction))),
+      flip: of(Math.min, (side) => (side.flip === null ? null : Math.abs(side.flip))),
+    }[sort];
     const sign = $("descending").getAttribute("aria-pressed") === "true" ? -1 : 1;
     // What is not known stays last, and equals keep the run's order.
     shown.sort((a, b) => {
@@ -133,23 +156,33 @@
       const img = element("img", "");
       img.loading = "lazy";
       img.decoding = "async";
-      img.alt = "Image " + c.id + ", f(x) = " + c.scoreText;
+      img.alt = "Image " + c.id + ", " + (several ? c.sides.map((side, k) => data.predictors[k] + " " + (side ? side.scoreText : "–")).join(", ")
+        : "f(x) = " + c.known[0].scoreText);
       img.src = source;
       link.append(img);
     } else {
       link.append(element("span", "missing", "picture missing"));
     }
     link.append(element("span", "name", c.id));
-    const score = element("span", "value", element("i", "dot " + (positive(c) ? "above" : "below")), c.scoreText);
-    score.title = "f(x), " + data.names[1];
-    const line = element("span", "line", score);
-    if (c.label !== null) line.append(element("span", "muted", data.names[c.label]));
-    link.append(line);
+    for (const [k, side] of c.sides.entries()) {
+      const score = element("span", "value", ...(side ? [element("i", "dot " + (side.positive ? "above" : "below")), side.scoreText] : ["–"]));
+      score.title = side ? "f(x), " + data.names[1] : "not explained";
+      const line = element("span", several ? "line of-one" : "line", score);
+      if (several) line.append(element("span", "muted by", data.predictors[k]));
+      else if (c.label !== null) line.append(element("span", "muted", data.names[c.label]));
+      link.append(line);
+    }
+    if (several && c.label !== null) link.append(element("span", "line muted", data.names[c.label]));
     const tags = element("span", "tags");
-    if (wrong(c)) tags.append(element("span", "tag", "f disagrees"));
-    if (c.flagged) tags.append(element("span", "tag flagged", "flagged"));
-    if (c.flip !== null) tags.append(element("span", "tag", "flips at " + c.flipText + " σ"));
-    if (c.synthetic && mixed) tags.append(element("span", "tag synthetic", "synthetic"));
+    const tag = (text, kind) => tags.append(element("span", "tag" + (kind || ""), text));
+    if (several) {
+      if (disagree(c)) tag("they disagree", " differ");
+    } else {
+      if (wrong(c)) tag("f disagrees");
+      if (c.known[0].flip !== null) tag("flips at " + c.known[0].flipText + " σ");
+    }
+    if (c.known.some((side) => side.flagged)) tag("flagged", " flagged");
+    if (c.synthetic && mixed) tag("synthetic", " synthetic");
     if (tags.childNodes.length) link.append(tags);
     return element("li", "", link);
   }
@@ -201,7 +234,7 @@
       content = await load(c);
     } catch (e) {
       const text = "The view of " + c.id + " cannot be shown, report/" + c.id + ".js: " + e.message
-        + ". Keep the folders report and cases beside report.html.";
+        + ". Keep " + (several ? "report and the predictors' folders" : "the folders report and cases") + " beside report.html.";
       content = element("p", "notice", text);
     }
     // Another one may have been asked for meanwhile.

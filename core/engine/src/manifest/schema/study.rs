@@ -5,6 +5,7 @@ use crate::features::FeatureSpec;
 use crate::manifest::check::{ALONG, FORMATS, LABEL_SOURCES};
 use crate::manifest::evaluation::{BASELINES, MODES};
 use crate::manifest::outline::{Field, Shape};
+use crate::manifest::predictors::NAME;
 use crate::manifest::raw::{SCHEMA, outline};
 use crate::registry::{self, Rules, class_schema};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -97,6 +98,9 @@ impl Writer {
             Shape::Text if path.ends_with(".device") => {
                 json!({ "type": "string", "pattern": "^(cpu|cuda(:[0-9]+)?)$", "default": "cpu" })
             }
+            Shape::Text if path == "predictor.name" => {
+                json!({ "type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$" })
+            }
             Shape::Text | Shape::Path => match choice {
                 Some(values) => json!({ "type": "string", "enum": values }),
                 None => json!({ "type": "string" }),
@@ -116,6 +120,11 @@ impl Writer {
                 Some(values) => json!({ "type": "array", "items": { "enum": values } }),
                 None => json!({ "type": "array", "items": { "type": ["string", "integer"] } }),
             },
+            Shape::OneOrSections(fields) => {
+                let alone: Vec<Field> = fields.iter().filter(|f| f.key != NAME).cloned().collect();
+                let (one, entry) = (self.section(path, &alone), self.section(path, fields));
+                json!({ "anyOf": [one, { "type": "array", "minItems": 1, "items": entry }] })
+            }
             Shape::Classes => json!({ "type": "array", "minItems": 1, "items": class_schema() }),
             Shape::Libraries => {
                 let name = json!({ "type": "string", "minLength": 1 });

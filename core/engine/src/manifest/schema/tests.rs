@@ -75,7 +75,7 @@ fn every_key_has_a_text_and_every_text_a_key() {
         for f in fields {
             let key = if path.is_empty() { f.key.to_owned() } else { format!("{path}.{}", f.key) };
             all.push(key.clone());
-            if let Shape::Section(inner) | Shape::Sections(inner) = &f.shape {
+            if let Shape::Section(inner) | Shape::Sections(inner) | Shape::OneOrSections(inner) = &f.shape {
                 keys(&key, inner, all);
             }
         }
@@ -202,6 +202,7 @@ fn what_the_parser_refuses_the_schema_refuses() {
         ("[\"road\"]", "[\"raod\"]"),
         ("[\"road\"]", "[]"),
         ("[\"blur\"]", "[\"blurr\"]"),
+        ("[predictor]", "[predictor]\nname = \"a\""),
         ("budget = 50", "budget = 5"),
         ("budget = 50", "budgets = 50"),
         ("alpha = 0.1", "alpha = 0"),
@@ -261,6 +262,29 @@ fn what_the_parser_refuses_the_schema_refuses() {
     }
 }
 
+/// A table, or an array of tables that have a name each.
+#[test]
+fn predictors_come_alone_or_with_names() {
+    let look = |text: &str| {
+        let parsed = RawManifest::parse("a.toml", text, &[]).and_then(|m| m.check_all(Path::new("a.toml")));
+        (parsed.map(|s| s.all().count()).map_err(|e| e.to_string()), check(&study(), &document(text)))
+    };
+    let several = |second: &str| {
+        let text = with("[predictor]", "[[predictor]]\nname = \"first\"");
+        let another = format!("[[predictor]]\n{second}\nkind = \"onnx\"\npath = \"g.onnx\"\n[generator]");
+        look(&text.replacen("[generator]", &another, 1))
+    };
+    let (parsed, wrong) = several("name = \"second\"");
+    assert_eq!((parsed, wrong.len()), (Ok(2), 0), "{wrong:?}");
+    for refused in ["", "name = \"a b\"", "name = \".a\"", "name = \"\"", "name = 1", "nam = \"a\""] {
+        let (parsed, wrong) = several(refused);
+        assert!(parsed.is_err() && !wrong.is_empty(), "{refused}: {parsed:?}, {wrong:?}");
+    }
+    // Whether two names are one is not for a schema.
+    let (parsed, wrong) = several("name = \"First\"");
+    assert!(parsed.unwrap_err().contains("two predictors are called") && wrong.is_empty());
+}
+
 /// What needs more than the file, or more than one place in it, is for the parser: the schema does not stand in the way.
 #[test]
 fn what_a_schema_cannot_see_it_takes() {
@@ -293,7 +317,7 @@ fn choices_are_the_parsers() {
         found.iter().map(|v| v.as_str().unwrap().to_owned()).collect()
     };
     for (pointer, from, to) in [
-        ("/properties/predictor/properties/kind/anyOf/0/enum", "kind = \"onnx\"", "kind = \"?\""),
+        ("/properties/predictor/anyOf/0/properties/kind/anyOf/0/enum", "kind = \"onnx\"", "kind = \"?\""),
         ("/properties/generator/properties/kind/anyOf/0/enum", "kind = \"stylegan2\"", "kind = \"?\""),
         ("/properties/encoder/properties/kind/anyOf/0/enum", "kind = \"projection\"", "kind = \"?\""),
         ("/properties/direction/properties/kind/anyOf/0/enum", "kind = \"logistic\"", "kind = \"?\""),

@@ -51,7 +51,11 @@ pub const TEXTS: &[(&str, &str)] = &[
     ),
     ("data.limit", "At most so many images, evenly spread over the sorted list."),
     ("data.synthetic", "The images were drawn from a generator; the report says so."),
-    ("predictor", "The classifier f that is explained."),
+    (
+        "predictor",
+        "The classifier f that is explained; as [[predictor]], each with a name, several are explained side by side.",
+    ),
+    ("predictor.name", "One of several predictors' name: that of its folder, and in the report."),
     ("predictor.input", "How images become the model's input: (x * scale - mean) / std with x in [0, 1]."),
     ("predictor.output", "How the model's output is read, and which class is explained."),
     ("generator", "The generator G: latent codes to images."),

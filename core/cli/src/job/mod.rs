@@ -1,15 +1,20 @@
 //! What a run is around the engine's work: what is said, what is made of the folder, when there is nothing to do.
 
+mod screen;
+mod several;
+
+pub use several::{Run as SeveralRun, dry as dry_several, run as run_several};
+
 use crate::Done;
 use crate::args::{Merge, Voice};
-use crate::events::Events;
 use crate::failure::Failure;
-use crate::progress::{Progress, duration};
+use crate::progress::duration;
+use screen::Screen;
 use serde_json::json;
+use shiftlens_api::Error;
 use shiftlens_api::record::Metrics;
-use shiftlens_api::{Error, Monitor};
 use shiftlens_engine::Study;
-use shiftlens_engine::run::{self, Complete, RunOptions, RunOutcome};
+use shiftlens_engine::run::{self, Complete, Estimate, RunOptions, RunOutcome};
 use shiftlens_report::Pictures;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,51 +22,14 @@ use std::time::Instant;
 /// The page that people open.
 const PAGE: &str = "report.html";
 
-/// Who is told: a person, or a program.
-enum Screen {
-    Person(Progress),
-    Program(Events),
-}
-
-impl Screen {
-    fn new(voice: Voice) -> Self {
-        if voice.json { Self::Program(Events::default()) } else { Self::Person(Progress::new()) }
-    }
-
-    fn monitor(&self) -> &dyn Monitor {
-        match self {
-            Self::Person(p) => p,
-            Self::Program(e) => e,
-        }
-    }
-
-    fn tell(&self, event: &str, facts: serde_json::Value) {
-        if let Self::Program(events) = self {
-            events.tell(event, facts);
-        }
-    }
-
-    /// Ends what moves; a program is told of a failure here, a person by the exit.
-    fn end<T>(&self, done: Result<T, Failure>) -> Result<T, Failure> {
-        match self {
-            Self::Person(p) => p.finish(),
-            Self::Program(events) => {
-                if let Err(e) = &done {
-                    events.tell("failed", json!({ "error": e.message() }));
-                }
-            }
-        }
-        done
-    }
-}
-
 /// Runs a study and writes what is made of it.
 pub fn run(study: &Study, options: &RunOptions, voice: Voice) -> Done {
     let screen = Screen::new(voice);
-    screen.end(run_on(study, options, &screen))
+    screen.end(run_on(study, options, &screen)).map(|_| ())
 }
 
-fn run_on(study: &Study, options: &RunOptions, screen: &Screen) -> Done {
+/// True if there was nothing to do.
+fn run_on(study: &Study, options: &RunOptions, screen: &Screen) -> Result<bool, Failure> {
     let started = Instant::now();
     let items = study.items()?;
     run::check_only(&items, &options.only).map_err(|e| Failure::Usage(format!("--only: {e}")))?;
@@ -80,27 +48,33 @@ fn run_on(study: &Study, options: &RunOptions, screen: &Screen) -> Done {
             true => study.report.html.then(|| outcome.folder.join(PAGE)),
             false => write_outputs(&outcome)?,
         };
-        return conclude(&outcome, report.as_deref(), started, sealed, screen);
+        conclude(&outcome, report.as_deref(), started, sealed, screen)?;
+        return Ok(sealed);
     }
     let mut parts = study.load()?;
     let writer = Pictures { gif: study.report.gif, apng: study.report.apng };
     let outcome = run::run(study, &mut parts, &items, options, screen.monitor(), &writer)?;
     let report = write_outputs(&outcome)?;
-    conclude(&outcome, report.as_deref(), started, false, screen)
+    conclude(&outcome, report.as_deref(), started, false, screen)?;
+    Ok(false)
 }
 
 /// `shiftlens merge`.
 pub fn merge(a: &Merge) -> Done {
     let screen = Screen::new(a.voice);
-    let joined = || {
-        let started = Instant::now();
-        let parts: Vec<String> = a.shards.iter().map(|p| p.display().to_string()).collect();
-        screen.tell("started", json!({ "folder": a.out.display().to_string(), "parts": parts }));
-        let outcome = run::merge(&a.out, &a.shards, a.force, screen.monitor())?;
-        let report = write_outputs(&outcome)?;
-        conclude(&outcome, report.as_deref(), started, false, &screen)
-    };
-    screen.end(joined())
+    if let Some(done) = several::merge(a, &screen) {
+        return screen.end(done);
+    }
+    screen.end(merge_into(&a.out, &a.shards, a.force, &screen))
+}
+
+fn merge_into(out: &Path, shards: &[PathBuf], force: bool, screen: &Screen) -> Done {
+    let started = Instant::now();
+    let parts: Vec<String> = shards.iter().map(|p| p.display().to_string()).collect();
+    screen.tell("started", json!({ "folder": out.display().to_string(), "parts": parts }));
+    let outcome = run::merge(out, shards, force, screen.monitor())?;
+    let report = write_outputs(&outcome)?;
+    conclude(&outcome, report.as_deref(), started, false, screen)
 }
 
 /// Makes of the folder what its manifest asks for, and seals it; answers the report's path.
@@ -181,10 +155,11 @@ fn print_metrics(metrics: &Metrics) {
 /// Says what a run will cost.
 pub fn dry(mut study: Study, options: &RunOptions, voice: Voice) -> Done {
     let screen = Screen::new(voice);
-    screen.end(dry_on(&mut study, options, &screen))
+    screen.end(dry_on(&mut study, options, &screen)).map(|_| ())
 }
 
-fn dry_on(study: &mut Study, options: &RunOptions, screen: &Screen) -> Done {
+/// Seconds in all, and what they are made of.
+fn dry_on(study: &mut Study, options: &RunOptions, screen: &Screen) -> Result<(f64, Estimate), Failure> {
     let started = Instant::now();
     let items = study.items()?;
     run::check_only(&items, &options.only).map_err(|e| Failure::Usage(format!("--only: {e}")))?;
@@ -231,7 +206,7 @@ fn dry_on(study: &mut Study, options: &RunOptions, screen: &Screen) -> Done {
             }),
         ),
     }
-    Ok(())
+    Ok((total, e))
 }
 
 /// In units of 1000, as disks are sold.
