@@ -3,5 +3,6 @@
 #![cfg(unix)]
 
 mod batch;
+mod comparison;
 mod own_classifier;
 mod plugins;

@@ -284,7 +284,7 @@ impl Draft {
         t.line("# [evaluation]");
         t.line("# images = 20");
         t.line(&format!(
-            "# metrics = [\"insertion_auc\", \"deletion_auc\", \"road\", \"repeatability\", \"sparseness\"{series}]"
+            "# metrics = [\"insertion_auc\", \"road\", \"repeatability\", \"sparseness\"{series}]"
         ));
         t.line("");
     }

@@ -81,7 +81,7 @@ fn a_study_of_heatmaps() {
     assert!(taken_up.data.group.is_some() && taken_up.remarks.is_empty());
     assert!(written.evaluation.is_none());
     let evaluation = taken_up.evaluation.unwrap();
-    assert_eq!((evaluation.images, evaluation.metrics.map(|m| m.len())), (Some(20), Some(5)));
+    assert_eq!((evaluation.images, evaluation.metrics.map(|m| m.len())), (Some(20), Some(4)));
     for words in [
         "how pixels were scaled",
         "does not end in a softmax",
@@ -103,7 +103,7 @@ fn everything_known_is_written_and_nothing_of_it_is_asked_again() {
     d.classifier.batch = Some(4);
     d.latent = Some(("g.safetensors".into(), "../e.ONNX".into()));
     let (text, written, taken_up) = both(&d);
-    assert_eq!(taken_up.evaluation.unwrap().metrics.map(|m| m.len()), Some(7));
+    assert_eq!(taken_up.evaluation.unwrap().metrics.map(|m| m.len()), Some(6));
     let labels = written.data.labels.as_ref().unwrap();
     assert_eq!(
         (&labels.positive[..], &labels.negative[..]),

@@ -31,7 +31,10 @@ fn image() -> Images {
     Images::new([1, 1, 9, 10], data).unwrap()
 }
 
-fn explain(params: Value, seed: u64, f: &mut Linear) -> Result<(Vec<f32>, Vec<(String, String)>)> {
+/// A map's values, and its notes.
+type Made = (Vec<f32>, Vec<(String, String)>);
+
+fn explain(params: Value, seed: u64, f: &mut Linear) -> Result<Made> {
     let mut cx = Context { predictor: f, latent: None, monitor: &Silent, seed };
     let target = Target { class: 1, name: "yes".into() };
     let mut answer = Lime::create(&params)?.explain(&mut cx, &image(), &target)?.remove(0);
