@@ -158,3 +158,22 @@ fn a_precision_that_the_cpu_does_not_have_is_refused_at_its_place() {
     shiftlens(&root(), &["check", "manifests/knee.toml", "--set", "generator.params.precision=f32"])
         .expect(0);
 }
+
+/// The original and its pruned version have nearly the same AUC on radiographs, and decide differently.
+#[test]
+fn two_versions_of_the_classifier_stand_side_by_side() {
+    let out = tempfile::tempdir().unwrap();
+    let folder = out.path().display().to_string();
+    let study = ["run", "manifests/knee-two-predictors.toml", "--out", &folder, "--limit", "3"];
+    shiftlens(&root(), &[&study[..], &FEWER[..]].concat()).expect(0).says(&[
+        "predictor full (1 of 2)",
+        "predictor pruned (2 of 2)",
+        "full and pruned: 3 images",
+    ]);
+    for name in ["full", "pruned"] {
+        complete(&out.path().join(name), 3);
+    }
+    let scores = |name: &str| cases(&out.path().join(name)).iter().map(|c| c.score).collect::<Vec<_>>();
+    assert!(scores("full").iter().zip(scores("pruned")).all(|(a, b)| (a - b).abs() > 0.01));
+    assert!(out.path().join("report.html").is_file() && out.path().join("comparison.csv").is_file());
+}

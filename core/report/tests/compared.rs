@@ -11,7 +11,7 @@ use std::path::Path;
 /// Two runs below a folder: `a` has cases x and y, `b` has y and z, on which it says something else.
 fn two_runs(root: &Path, report: Value) {
     let (a, b) = (root.join("a"), root.join("b"));
-    for (run, ids, score) in [(&a, ["x", "y"], 0.4), (&b, ["y", "z"], 0.9)] {
+    for (run, ids, score) in [(&a, ["x", "y"], 0.25), (&b, ["y", "z"], 0.75)] {
         put_run(run, &ids);
         for id in ids {
             let mut one = case(id, 1);
@@ -93,7 +93,7 @@ fn the_page_lays_runs_side_by_side() {
     assert_eq!(ids, ["x", "y", "z"]);
     assert_eq!(
         (&rows[0][3][1], &rows[2][3][0], &rows[1][3][1][1]),
-        (&Value::Null, &Value::Null, &"0.90".into())
+        (&Value::Null, &Value::Null, &"0.75".into())
     );
     assert_eq!(rows[1][0][3], "a/cases/y/original.png");
     assert_eq!(rows[2][0][3], "b/cases/z/original.png");
@@ -121,8 +121,8 @@ fn the_page_lays_runs_side_by_side() {
         "case,path,group,label,agree,score_range,score.a,decision.a,score_reconstruction.a,flip_lambda.a,flagged.a,\
          score.b,decision.b,score_reconstruction.b,flip_lambda.b,flagged.b"
     );
-    assert_eq!(lines[1], "x,3/x.png,9001,1,,,0.4,0,0.44,0.333,,,,,,");
-    assert_eq!(lines[2], "y,3/y.png,9001,1,0,0.5,0.4,0,0.44,0.333,,0.9,1,0.44,0.333,");
+    assert_eq!(lines[1], "x,3/x.png,9001,1,,,0.25,0,0.44,0.333,,,,,,");
+    assert_eq!(lines[2], "y,3/y.png,9001,1,0,0.5,0.25,0,0.44,0.333,,0.75,1,0.44,0.333,");
     // Again, with less: what is no longer there goes.
     std::fs::remove_dir_all(root.join("a/cases/x")).unwrap();
     write_comparison(root).unwrap();
