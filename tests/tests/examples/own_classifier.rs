@@ -59,8 +59,10 @@ fn a_generator_adds_a_series() {
 #[test]
 fn a_generator_and_an_encoder_are_trained() {
     let place = place(&[]);
-    // The trainings in little: a few steps, with fewer channels.
+    // The trainings in little: a few steps, of small images, with few channels.
     for (file, from, to) in [
+        ("train-generator.toml", "resolution = 64", "resolution = 16"),
+        ("train-encoder.toml", "resolution = 64", "resolution = 16"),
         ("train-generator.toml", "images = 600000\nbatch = 32", "images = 32\nbatch = 8"),
         (
             "train-generator.toml",
