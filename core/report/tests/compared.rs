@@ -35,7 +35,7 @@ fn two_runs(root: &Path, report: Value) {
     let figures = vec![
         figure("agreement", "Share of images with the same decision", Some(0.25), 1, Some((0.125, 0.5))),
         figure("kappa", HOSTILE, None, 1, None),
-        figure("direction_cosine", "Cosine of the two directions", Some(0.7071), 0, None),
+        figure("direction_cosine", "Cosine of the two directions", Some(0.625), 0, None),
     ];
     let pair = PairRecord {
         first: "a".into(),
@@ -73,7 +73,7 @@ fn the_page_lays_runs_side_by_side() {
         "href=\"a/report.html\"",
         "0.250",
         "0.125 – 0.500",
-        "0.707",
+        "0.625",
         "1 image that a alone explained, and b not",
         "1 image that b alone explained, and a not",
         "AUC of f",

@@ -19,7 +19,7 @@ const LONGEST: usize = 64;
 #[derive(Debug)]
 pub enum RawPredictors {
     /// A table.
-    One(RawComponent),
+    One(Box<RawComponent>),
     /// An array of tables, in order, with their names.
     Several(Vec<(Located<String>, RawComponent)>),
 }
@@ -151,7 +151,8 @@ pub(super) fn read_predictors(t: &mut Table<'_>, sink: &Sink<'_>) -> Option<RawP
     let help = "a study needs `[predictor]` with `kind = \"onnx\"` and `path = \"classifier.onnx\"`";
     match t.one_or_sections("predictor", help)? {
         OneOrMore::One(node) => {
-            read_component("[predictor]", node, sink, Own::InputAndOutput).map(RawPredictors::One)
+            let one = read_component("[predictor]", node, sink, Own::InputAndOutput)?;
+            Some(RawPredictors::One(Box::new(one)))
         }
         OneOrMore::More(nodes) => {
             // All of them, so that the mistakes of each are named.

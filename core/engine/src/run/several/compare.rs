@@ -2,7 +2,7 @@
 
 use super::super::case::read_array;
 use super::super::folder::read_json;
-use super::figures::{self, Pair, Side};
+use super::figures::{self, Alike, Pair, Side};
 use crate::direction;
 use crate::metrics::{cosine, spearman};
 use shiftlens_api::record::{
@@ -149,10 +149,9 @@ fn angle(a: &Run, b: &Run, remarks: &mut Vec<String>) -> Result<Option<f64>> {
     Ok(cosine(x.alpha(), y.alpha()))
 }
 
-/// Rank correlations of both predictors' maps, by what made them: its key, its title, and a value for each image; `None` for
-/// an image that is not looked at, or where a map does not vary.
-fn maps(a: &Run, b: &Run, shared: &[Pair<'_>]) -> Result<Vec<(String, String, Vec<Option<f64>>)>> {
-    let mut found: Vec<(String, String, Vec<Option<f64>>)> = Vec::new();
+/// How alike both predictors' maps are, by what made them.
+fn maps(a: &Run, b: &Run, shared: &[Pair<'_>]) -> Result<Vec<Alike>> {
+    let mut found: Vec<Alike> = Vec::new();
     let taken = shared.len().min(MAPS);
     for i in (0..taken).map(|k| k * shared.len() / taken) {
         let pair = &shared[i];
@@ -160,14 +159,15 @@ fn maps(a: &Run, b: &Run, shared: &[Pair<'_>]) -> Result<Vec<(String, String, Ve
             let Some((.., other)) = pair.second.maps.iter().find(|(k, ..)| k == key) else { continue };
             let read = |run: &Run, e: usize| read_array(&run.case(pair.id), &format!("heatmap.{e}"));
             let (Some(x), Some(y)) = (read(a, *e)?, read(b, *other)?) else { continue };
-            let place = match found.iter().position(|(k, ..)| k == key) {
+            let place = match found.iter().position(|f| f.key == *key) {
                 Some(place) => place,
                 None => {
-                    found.push((key.clone(), title.clone(), vec![None; shared.len()]));
+                    let values = vec![None; shared.len()];
+                    found.push(Alike { key: key.clone(), title: title.clone(), values });
                     found.len() - 1
                 }
             };
-            found[place].2[i] = alike(x, y);
+            found[place].values[i] = alike(x, y);
         }
     }
     Ok(found)

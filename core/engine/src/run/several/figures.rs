@@ -52,6 +52,15 @@ pub(super) struct Pair<'a> {
     pub second: &'a Side,
 }
 
+/// Rank correlations of both predictors' maps of one explainer.
+#[derive(Debug)]
+pub(super) struct Alike {
+    pub key: String,
+    pub title: String,
+    /// One for each pair; `None` for one that was not looked at, or where a map does not vary.
+    pub values: Vec<Option<f64>>,
+}
+
 /// Two numbers of an image.
 type Both = (f64, f64);
 
@@ -63,14 +72,11 @@ struct Figure {
     of: fn(&[f64], &[f64]) -> Option<f64>,
 }
 
-/// All figures of the pairs, with those of `maps` (key, title, and a value for each pair).
+/// All figures of the pairs, with those of `maps`.
 ///
 /// # Errors
 /// None that input can reach: the settings of the bootstrap are constants that it takes.
-pub(super) fn figures(
-    pairs: &[Pair<'_>],
-    maps: &[(String, String, Vec<Option<f64>>)],
-) -> Result<Vec<PairFigure>> {
+pub(super) fn figures(pairs: &[Pair<'_>], maps: &[Alike]) -> Result<Vec<PairFigure>> {
     let keys: Vec<(bool, &str)> = pairs
         .iter()
         .map(|p| match &p.first.group {
@@ -90,7 +96,7 @@ pub(super) fn figures(
     all(pairs, maps).into_iter().map(finished).collect()
 }
 
-fn all(pairs: &[Pair<'_>], maps: &[(String, String, Vec<Option<f64>>)]) -> Vec<Figure> {
+fn all(pairs: &[Pair<'_>], maps: &[Alike]) -> Vec<Figure> {
     let mut all = Vec::new();
     let mut add =
         |key: &str, title: &str, of: fn(&[f64], &[f64]) -> Option<f64>, values: Vec<Option<Both>>| {
@@ -123,7 +129,7 @@ fn all(pairs: &[Pair<'_>], maps: &[(String, String, Vec<Option<f64>>)]) -> Vec<F
         let at = at.into_iter().map(|v| v.filter(|(a, _)| *a > 0.0)).collect();
         add("flip_ratio", "Median |λ₂| / |λ₁| at the flip, each in its own σ", ratio, at);
     }
-    for (key, title, values) in maps {
+    for Alike { key, title, values } in maps {
         let values = values.iter().map(|v| v.map(|v| (v, 0.0))).collect();
         let title = format!("Median rank correlation of the maps: {title}");
         add(&format!("heatmap_spearman.{key}"), &title, |a, _| median(a), values);
@@ -187,14 +193,9 @@ mod unit {
         let ids: Vec<String> = (0..8).map(|i| i.to_string()).collect();
         let pairs: Vec<Pair<'_>> =
             (0..8).map(|i| Pair { id: &ids[i], first: &a[i], second: &b[i] }).collect();
-        let maps = vec![("k".to_owned(), "K".to_owned(), vec![Some(0.5), None, Some(0.1), Some(0.9)])];
-        let maps: Vec<_> = maps
-            .into_iter()
-            .map(|(k, t, mut v): (String, String, Vec<Option<f64>>)| {
-                v.resize(8, None);
-                (k, t, v)
-            })
-            .collect();
+        let mut values = vec![Some(0.5), None, Some(0.1), Some(0.9)];
+        values.resize(8, None);
+        let maps = [Alike { key: "k".into(), title: "K".into(), values }];
         let all = figures(&pairs, &maps).unwrap();
         close(value(&all, "agreement").0, 5.0 / 8.0);
         // p_o = 5/8, shares 4/8 and 3/8: p_e = 1/2, kappa = 1/4.
