@@ -221,7 +221,9 @@ impl Projection {
         }
         let x =
             resize::images(&x.with_channels(c.channels)?, (c.resolution, c.resolution), Filter::Bilinear)?;
+        // Not in the time that an image may take.
         self.measure()?;
+        self.statistics().map_err(fail)?;
         let clock = Instant::now();
         let mut report = ProjectionReport { steps: self.params.steps, ..ProjectionReport::default() };
         let (mut codes, batch) = (Vec::new(), self.params.batch);

@@ -108,6 +108,7 @@ fn the_loss_has_the_gradient_of_its_differences() {
     let distance = Perceptual::of_network(Box::new(Smooth::new(1)), "smooth", &[], (1, SIDE)).unwrap();
     let mut p = p.with_features(distance, 0.5).unwrap();
     let (x, _) = known(&p, 2);
+    p.measure().unwrap();
     let aim = p.aim(&x).unwrap();
     let u = Rng::new(5, 0).tensor(&[2, STYLES, DIM], &Device::Cpu).unwrap().affine(2.0, 0.5).unwrap();
     let u = Var::from_tensor(&u).unwrap();
