@@ -224,6 +224,18 @@ pub enum ExplanationRecord {
     },
 }
 
+impl CaseRecord {
+    /// λ at which f changes its mind along the first series: found by the search along the direction where there was one, else
+    /// within the series. `None` without a series, `Some(None)` where f does not change its mind.
+    pub fn flip(&self) -> Option<Option<f32>> {
+        self.explanations.iter().find_map(|e| match e {
+            ExplanationRecord::Shift { calibration: Some(c), .. } => Some(c.flip),
+            ExplanationRecord::Shift { flip, .. } => Some(*flip),
+            ExplanationRecord::Heatmap { .. } => None,
+        })
+    }
+}
+
 impl ExplanationRecord {
     /// The class that it is about, where the record says so.
     pub fn class(&self) -> Option<&Target> {

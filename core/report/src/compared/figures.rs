@@ -1,6 +1,6 @@
 //! Plots of two predictors against each other.
 
-use super::{Compared, flip_of, safe};
+use super::{Compared, safe};
 use crate::number::{count, fixed};
 use crate::overview::Figure;
 use crate::scatter::{Mark, Scatter};
@@ -27,7 +27,7 @@ impl Scatters {
 
     /// Takes an image in.
     pub fn push(&mut self, records: &[Option<CaseRecord>]) {
-        let said = |r: &CaseRecord| Said { score: r.score, flip: flip_of(r).flatten() };
+        let said = |r: &CaseRecord| Said { score: r.score, flip: r.flip().flatten() };
         let label = records.iter().flatten().find_map(|r| r.label);
         self.images.push((records.iter().map(|r| r.as_ref().map(said)).collect(), label));
     }

@@ -234,16 +234,6 @@ fn views(
     Ok((image, sides))
 }
 
-/// λ at which f changes its mind on a case that has a series: found by the search along the direction where there was one,
-/// else within the series.
-pub(crate) fn flip_of(case: &CaseRecord) -> Option<Option<f32>> {
-    case.explanations.iter().find_map(|e| match e {
-        ExplanationRecord::Shift { calibration: Some(c), .. } => Some(c.flip),
-        ExplanationRecord::Shift { flip, .. } => Some(*flip),
-        ExplanationRecord::Heatmap { .. } => None,
-    })
-}
-
 /// Markup that is safe to stand in a page.
 fn safe(markup: String) -> Value {
     Value::from_safe_string(markup)

@@ -1,7 +1,7 @@
 //! `comparison`: one row per image, with columns for each of several predictors.
 
 use super::{Cell, Column, Format, Kind, stream};
-use crate::compared::{Compared, flip_of};
+use crate::compared::Compared;
 use shiftlens_api::Result;
 use shiftlens_api::record::{CaseRecord, ExplanationRecord};
 use std::path::PathBuf;
@@ -76,7 +76,7 @@ fn row(records: &[Option<CaseRecord>]) -> Option<Vec<Cell>> {
                     Cell::Single(r.score),
                     Cell::Flag(r.score >= 0.5),
                     reconstruction.map_or(Cell::Empty, Cell::Single),
-                    flip_of(r).flatten().map_or(Cell::Empty, Cell::Single),
+                    r.flip().flatten().map_or(Cell::Empty, Cell::Single),
                     r.trust.as_ref().map_or(Cell::Empty, |t| Cell::Flag(t.flagged())),
                 ]);
             }

@@ -47,11 +47,7 @@ impl Run {
 
 /// What figures need of a case.
 fn side(case: CaseRecord, target: &Target) -> Side {
-    let flip = case.explanations.iter().filter(|e| e.is_about(target)).find_map(|e| match e {
-        ExplanationRecord::Shift { calibration: Some(c), .. } => Some(c.flip),
-        ExplanationRecord::Shift { flip, .. } => Some(*flip),
-        ExplanationRecord::Heatmap { .. } => None,
-    });
+    let flip = case.flip();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut maps = Vec::new();
     for (e, explanation) in case.explanations.iter().enumerate() {
