@@ -18,15 +18,17 @@ pub fn lint() -> Outcome {
 ///
 /// The build comes before the tests because `cargo test` builds neither the shared libraries of the plugins nor the
 /// program of another package, and the integration tests use both. All steps that compile name the same packages and
-/// targets, so that they share their work.
+/// targets, so that they share their work. Benchmarks are left to clippy.
 pub fn test() -> Outcome {
     let started = Instant::now();
+    let all = ["--locked", "--workspace", "--lib", "--bins", "--tests"];
+    let with = |first: &[&str], last: &[&str]| cargo(&[first, &all, last].concat());
     setup::setup();
-    step(cargo(&["build", "--locked", "--workspace", "--all-targets"]))?;
+    step(with(&["build"], &[]))?;
     if works(&mut cargo(&["nextest", "--version"])) {
-        step(cargo(&["nextest", "run", "--locked", "--workspace", "--all-targets", "--no-fail-fast"]))?;
+        step(with(&["nextest", "run"], &["--no-fail-fast"]))?;
     } else {
-        step(cargo(&["test", "--locked", "--workspace", "--all-targets", "--no-fail-fast"]))?;
+        step(with(&["test"], &["--no-fail-fast"]))?;
     }
     step(cargo(&["test", "--locked", "--workspace", "--doc"]))?;
     println!("all of it passed in {:.0} s", started.elapsed().as_secs_f64());
