@@ -18,10 +18,10 @@ pub fn lint() -> Outcome {
 ///
 /// The build comes before the tests because `cargo test` builds neither the shared libraries of the plugins nor the
 /// program of another package, and the integration tests use both. All steps that compile name the same packages and
-/// targets, so that they share their work. Benchmarks are left to clippy.
+/// targets, so that they share their work: tests load libraries that are examples. Benchmarks are left to clippy.
 pub fn test() -> Outcome {
     let started = Instant::now();
-    let all = ["--locked", "--workspace", "--lib", "--bins", "--tests"];
+    let all = ["--locked", "--workspace", "--lib", "--bins", "--examples", "--tests"];
     let with = |first: &[&str], last: &[&str]| cargo(&[first, &all, last].concat());
     setup::setup();
     step(with(&["build"], &[]))?;
