@@ -24,7 +24,7 @@ macro_rules! template {
 }
 
 /// The page of a run and that of several are made of the same parts, as are the views of their cases.
-const TEMPLATES: [(&str, &str); 17] = [
+const TEMPLATES: [(&str, &str); 18] = [
     template!("page.html"),
     template!("report.html"),
     template!("compared.html"),
@@ -32,6 +32,7 @@ const TEMPLATES: [(&str, &str); 17] = [
     template!("cell.html"),
     template!("plots.html"),
     template!("gallery.html"),
+    template!("failures.html"),
     template!("case.html"),
     template!("compared-case.html"),
     template!("meta.html"),

@@ -49,21 +49,54 @@ pub(crate) struct PageView {
     figures: Vec<Figure>,
     /// Name and address of files beside the page.
     files: Vec<(&'static str, &'static str)>,
+    #[serde(flatten)]
+    gallery: GalleryView,
+}
+
+/// What the gallery's templates and the frame around it see, on the page of one predictor and on that of several.
+#[derive(Serialize)]
+pub(crate) struct GalleryView {
+    /// Several predictors; none on the page of one.
+    predictors: Vec<String>,
     cases: usize,
     cases_in_words: String,
     flagged: usize,
     has_labels: bool,
     has_shift: bool,
     has_heatmap: bool,
+    /// A predictor did not explain an image that another did.
+    some_missing: bool,
     all_synthetic: bool,
     diverging: String,
     sequential: String,
     /// The gallery's data, as JSON.
     index: Value,
     embedded: Vec<(String, Value)>,
-    /// The gallery's templates serve several predictors too: none here, of which none can be missing.
-    predictors: Vec<String>,
-    some_missing: bool,
+}
+
+impl GalleryView {
+    pub(crate) fn new(
+        index: &Index,
+        predictors: Vec<String>,
+        has_heatmap: bool,
+        embedded: Vec<(String, Value)>,
+    ) -> Result<Self> {
+        Ok(Self {
+            predictors,
+            cases: index.len(),
+            cases_in_words: count(index.len()),
+            flagged: index.count(Row::is_flagged),
+            has_labels: index.count(Row::labelled) > 0,
+            has_shift: index.count(Row::has_series) > 0,
+            has_heatmap,
+            some_missing: index.count(Row::is_missing_one) > 0,
+            all_synthetic: index.len() > 0 && index.count(Row::is_synthetic) == index.len(),
+            diverging: css_stops(diverging, -1.0, 1.0),
+            sequential: css_stops(sequential, 0.0, 1.0),
+            index: Value::from_safe_string(index.json()?),
+            embedded,
+        })
+    }
 }
 
 /// Files that the page links to where they are there.
@@ -113,18 +146,6 @@ pub(crate) fn page(folder: &RunFolder, gathered: Gathered) -> Result<PageView> {
         evaluation: folder.evaluation.as_ref().map(|e| e.view()).transpose()?,
         figures: overview.figures(run)?,
         files: FILES.into_iter().filter(|(_, file)| !alone && folder.root.join(file).exists()).collect(),
-        cases: index.len(),
-        cases_in_words: count(index.len()),
-        flagged: index.count(Row::is_flagged),
-        has_labels: index.count(Row::labelled) > 0,
-        has_shift: index.count(Row::has_series) > 0,
-        has_heatmap,
-        all_synthetic: index.len() > 0 && index.count(Row::is_synthetic) == index.len(),
-        diverging: css_stops(diverging, -1.0, 1.0),
-        sequential: css_stops(sequential, 0.0, 1.0),
-        index: Value::from_safe_string(index.json()?),
-        embedded,
-        predictors: Vec::new(),
-        some_missing: false,
+        gallery: GalleryView::new(&index, Vec::new(), has_heatmap, embedded)?,
     })
 }

@@ -2,14 +2,13 @@
 
 use super::figures::Scatters;
 use super::{Compared, Predictor, safe};
-use crate::colour::{css_stops, diverging, sequential};
 use crate::formats::Formats;
-use crate::index::{Index, Row};
+use crate::index::Index;
 use crate::number::count;
 use crate::overview::Figure;
 use crate::sources::encoded;
 use crate::summary::{RowView, beside, ordered};
-use crate::view::extend_some;
+use crate::view::{GalleryView, extend_some};
 use minijinja::Value;
 use serde::Serialize;
 use shiftlens_api::Result;
@@ -31,8 +30,9 @@ pub(super) struct PageView {
     version: String,
     /// The first predictor's class, for the texts that explain.
     target: String,
-    /// Those that have a run: columns of tables, and of the gallery's rows.
-    predictors: Vec<String>,
+    /// Its predictors are those that have a run: columns of tables, and of the gallery's rows.
+    #[serde(flatten)]
+    gallery: GalleryView,
     /// All of the manifest.
     cards: Vec<Card>,
     remarks: Vec<String>,
@@ -44,20 +44,6 @@ pub(super) struct PageView {
     figures: Vec<Figure>,
     /// Name and address of files beside the page.
     files: Vec<(&'static str, &'static str)>,
-    cases: usize,
-    cases_in_words: String,
-    flagged: usize,
-    has_labels: bool,
-    has_shift: bool,
-    has_heatmap: bool,
-    /// A predictor did not explain an image that another did.
-    some_missing: bool,
-    all_synthetic: bool,
-    diverging: String,
-    sequential: String,
-    /// The gallery's data, as JSON.
-    index: Value,
-    embedded: Vec<(String, Value)>,
 }
 
 /// A predictor at the head of the page.
@@ -195,7 +181,7 @@ pub(super) fn page(
         name: compared.record.name.clone(),
         version: runs[0].folder.run.version.clone(),
         target: runs[0].folder.run.target.name.clone(),
-        predictors: names,
+        gallery: GalleryView::new(&index, names, has_heatmap, embedded)?,
         cards: cards.collect::<Result<_>>()?,
         remarks,
         failures: failures.collect(),
@@ -204,17 +190,5 @@ pub(super) fn page(
         pair_rows: beside(&of_pairs),
         figures: scatters.figures(compared)?,
         files: FILES.into_iter().filter(|(_, file)| !alone && compared.root.join(file).exists()).collect(),
-        cases: index.len(),
-        cases_in_words: count(index.len()),
-        flagged: index.count(Row::is_flagged),
-        has_labels: index.count(Row::labelled) > 0,
-        has_shift: index.count(Row::has_series) > 0,
-        has_heatmap,
-        some_missing: index.count(Row::is_missing_one) > 0,
-        all_synthetic: index.len() > 0 && index.count(Row::is_synthetic) == index.len(),
-        diverging: css_stops(diverging, -1.0, 1.0),
-        sequential: css_stops(sequential, 0.0, 1.0),
-        index: Value::from_safe_string(index.json()?),
-        embedded,
     })
 }
